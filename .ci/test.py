@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""Runs every test runner, shows its output as it comes, and compares the counts with .ci/test-counts.
+
+A runner fails when a test fails or is ignored, when it runs no test, when it does not build, or when
+the number of its passed tests differs from the committed one: tests that silently vanish are a fault.
+Each of these counts as one failure in the closing line, `N passed, N failed`.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COUNTS = ROOT / ".ci" / "test-counts"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+WASM = TARGET / "wasm32-wasip1" / "release" / "tenant_filter.wasm"
+ENVOY = "envoy/*/envoy"
+
+RESULT = re.compile(r"^test result: (?:ok|FAILED)\. (\d+) passed; (\d+) failed; (\d+) ignored;")
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass
+class Runner:
+    """A name in the count file, what it is, and the `cargo test` runs that make it up."""
+
+    name: str
+    about: str
+    runs: list
+    passed: int = 0
+    failed: int = 0
+    ignored: int = 0
+    faults: list = field(default_factory=list)
+
+    def add(self, line):
+        """Adds up one line of output, if it is a result."""
+        result = parse_result(line)
+        if result:
+            self.passed += result[0]
+            self.failed += result[1]
+            self.ignored += result[2]
+
+    def judge(self, exit_codes, committed):
+        """Fills `faults`. `committed` is the expected count, or None when counts are being written."""
+        if self.ignored:
+            self.faults.append(f"{self.ignored} ignored: a test runs or it goes")
+        if any(exit_codes) and not self.failed:
+            self.faults.append("did not build or broke off")
+        elif self.passed + self.failed == 0:
+            self.faults.append("ran no test")
+        elif committed is not None and self.passed + self.failed != committed:
+            self.faults.append(
+                f"ran {self.passed + self.failed} tests, .ci/test-counts says {committed}: "
+                "if that is meant, run `make test-counts` and commit the file"
+            )
+
+
+def parse_result(line):
+    """`(passed, failed, ignored)` of a libtest result line, None of any other line."""
+    found = RESULT.match(ANSI.sub("", line))
+    return tuple(int(number) for number in found.groups()) if found else None
+
+
+def parse_counts(text):
+    """`name count` per line, `#` begins a comment."""
+    counts = {}
+    for line in text.splitlines():
+        words = line.partition("#")[0].split()
+        if words:
+            name, count = words
+            counts[name] = int(count)
+    return counts
+
+
+def format_counts(runners):
+    head = "# Tests per runner, written by `make test-counts`, compared by `make test`.\n"
+    return head + "".join(f"{runner.name} {runner.passed}\n" for runner in runners)
+
+
+def rest_of(package, metadata):
+    """`cargo test` runs for everything in a package but its corpus."""
+    targets = next(p["targets"] for p in metadata["packages"] if p["name"] == package)
+    lib = any("lib" in target["kind"] for target in targets)
+    flags = ["--lib"] if lib else []
+    flags += ["--bins"] if any("bin" in target["kind"] for target in targets) else []
+    for target in targets:
+        if "test" in target["kind"] and target["name"] != "corpus":
+            flags += ["--test", target["name"]]
+    runs = [["-p", package, *flags]]
+    if lib:
+        runs.append(["-p", package, "--doc"])
+    return runs
+
+
+def all_runners(metadata):
+    return [
+        Runner("engine", "the engine alone", [["-p", "tenant-policy"]]),
+        Runner("corpus-tiny-envoy", "the corpus in the tiny Envoy", [["-p", "tiny-envoy", "--test", "corpus"]]),
+        Runner("tiny-envoy", "the tiny Envoy itself", rest_of("tiny-envoy", metadata)),
+        Runner("corpus-envoy", "the corpus in the real Envoy", [["-p", "envoy-e2e", "--test", "corpus"]]),
+        Runner("envoy", "end to end on the real Envoy", rest_of("envoy-e2e", metadata)),
+        Runner("tools", "corpus model, Envoy launcher, CLI", [["-p", "corpus", "-p", "envoy-run", "-p", "tenantgate"]]),
+    ]
+
+
+def cargo_test(arguments, runner):
+    """One `cargo test`, shown live and added up; returns its exit code."""
+    command = ["cargo", "test", "--locked", "--no-fail-fast", *arguments]
+    print(f"\n$ {' '.join(command)}", flush=True)
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            runner.add(line)
+    return process.returncode
+
+
+def missing():
+    """What must be in place before a test can mean anything."""
+    if not WASM.is_file():
+        yield f"no filter at {WASM.relative_to(TARGET.parent)}: run `make wasm`"
+    if not any(os.access(envoy, os.X_OK) for envoy in TARGET.glob(ENVOY)):
+        yield f"no Envoy at {TARGET.name}/{ENVOY}: run `make envoy`"
+
+
+def table(runners, counts):
+    rows = [("runner", "what", "passed", "failed", "ignored", "committed")]
+    for runner in runners:
+        committed = counts.get(runner.name, "-")
+        rows.append((runner.name, runner.about, runner.passed, runner.failed, runner.ignored, committed))
+    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        words = (str(cell).ljust(w) if i < 2 else str(cell).rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
+        yield "  ".join(words)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write-counts", action="store_true", help="replace .ci/test-counts when all tests pass")
+    write = parser.parse_args().write_counts
+
+    broken = list(missing())
+    if not write and not COUNTS.is_file():
+        broken.append("no .ci/test-counts: run `make test-counts` and commit the file")
+    if broken:
+        print("\n".join(broken))
+        print(f"0 passed, {len(broken)} failed")
+        return 1
+
+    describe = ["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"]
+    metadata = json.loads(subprocess.run(describe, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
+    runners = all_runners(metadata)
+    counts = parse_counts(COUNTS.read_text()) if COUNTS.is_file() else {}
+    for runner in runners:
+        exit_codes = [cargo_test(run, runner) for run in runner.runs]
+        runner.judge(exit_codes, None if write else counts.get(runner.name, 0))
+
+    print("\n" + "\n".join(table(runners, counts)))
+    faults = [f"{runner.name}: {fault}" for runner in runners for fault in runner.faults]
+    failed = sum(runner.failed for runner in runners) + len(faults)
+    print("".join(f"{fault}\n" for fault in faults), end="")
+    if write and not failed:
+        COUNTS.write_text(format_counts(runners))
+    print(f"{sum(runner.passed for runner in runners)} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except subprocess.CalledProcessError as error:
+        print(f"`{' '.join(error.cmd)}` failed")
+        print("0 passed, 1 failed")
+        sys.exit(1)

@@ -1,0 +1,79 @@
+//! A client that sends what it is told, byte for byte: no normalising, no redirects, no reuse.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use corpus::wire::Field;
+use http::{HeaderName, HeaderValue, Request};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long a request may take from connecting to the last byte of the reply.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How much of a reply is read.
+const MAX_REPLY_BYTES: usize = 1024 * 1024;
+
+/// A reply.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// HTTP status.
+    pub(crate) status: u16,
+    /// Every field line in order.
+    pub(crate) headers: Vec<Field>,
+    /// The whole body.
+    pub(crate) body: Vec<u8>,
+}
+
+/// Sends a request without a body on a connection of its own.
+///
+/// # Errors
+/// When there is no reply of at most a megabyte within ten seconds.
+pub(crate) async fn send(to: SocketAddr, method: &str, target: &str, fields: &[Field]) -> Result<Reply> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(target)
+        .header(http::header::HOST, to.to_string());
+    for (name, value) in fields {
+        request = request.header(HeaderName::from_bytes(name)?, HeaderValue::from_bytes(value)?);
+    }
+    let request = request.body(Empty::<Bytes>::new())?;
+    timeout(DEADLINE, exchange(to, request))
+        .await
+        .with_context(|| format!("no reply within {DEADLINE:?}"))?
+}
+
+async fn exchange(to: SocketAddr, request: Request<Empty<Bytes>>) -> Result<Reply> {
+    let stream = TcpStream::connect(to)
+        .await
+        .with_context(|| format!("cannot connect to {to}"))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let reply = async {
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = Limited::new(body, MAX_REPLY_BYTES).collect().await;
+        let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes().to_vec();
+        let headers = head
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str().into(), value.as_bytes().into()));
+        Ok(Reply {
+            status: head.status.as_u16(),
+            headers: headers.collect(),
+            body,
+        })
+    };
+    // The connection makes progress only while it is polled. It may end (`connection: close`) when
+    // the reply is here, but not yet read.
+    tokio::pin!(reply);
+    tokio::select! {
+        reply = &mut reply => reply,
+        ended = connection => match ended {
+            Ok(()) => reply.await,
+            Err(error) => Err(error).context("the connection broke"),
+        },
+    }
+}

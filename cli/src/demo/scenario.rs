@@ -1,0 +1,348 @@
+//! What the demo sends and what must become of it: data, and the shapes it is written in.
+
+use std::collections::BTreeMap;
+
+use corpus::case::{Damage, Denied, Expect, Forwarded, Lines, Made, Request, Token};
+use serde_json::{Value, json};
+
+use super::table::Cell;
+
+/// One row of the table: a request and what must become of it.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// The request in words, for somebody who sees it for the first time.
+    pub(crate) sent: &'static str,
+    /// What happens before it is sent.
+    pub(crate) before: Option<Event>,
+    /// How it is sent, and what must become of it.
+    pub(crate) request: Request,
+}
+
+/// Something that happens to the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The Tenant Manager goes away.
+    TenantManagerStops,
+}
+
+/// The rows in the order in which they are sent. Later rows rely on what earlier ones left in the
+/// filter's cache: `asks` counts the questions to the Tenant Manager.
+pub(crate) fn rows() -> Vec<Row> {
+    vec![
+        row("acme, with three keys of its own")
+            .token(tenant("acme"))
+            .header("x-routing-key", "order.created")
+            .header("x-redis-key", "session:42")
+            .header("x-storage-key", "reports/2026.pdf")
+            .asks(1)
+            .forwarded(&[
+                ("x-tenant-id", "acme"),
+                ("x-routing-key", "order.created.acme"),
+                ("x-redis-key", "tenant:acme:session:42"),
+                ("x-storage-key", "acme/reports/2026.pdf"),
+            ]),
+        row("globex, with the same keys")
+            .token(tenant("globex"))
+            .header("x-routing-key", "order.created")
+            .header("x-redis-key", "session:42")
+            .header("x-storage-key", "reports/2026.pdf")
+            .asks(1)
+            .forwarded(&[
+                ("x-tenant-id", "globex"),
+                ("x-routing-key", "order.created.globex"),
+                ("x-redis-key", "tenant:globex:session:42"),
+                ("x-storage-key", "globex/reports/2026.pdf"),
+            ]),
+        row("acme, claiming to be globex in a header")
+            .token(tenant("acme"))
+            .header("x-tenant-id", "globex")
+            .forwarded(&[("x-tenant-id", "acme")]),
+        row("no token").denied(401, "TENANT_ID_REQUIRED"),
+        row("a token signed with somebody else's key")
+            .token(Made {
+                key: Some("other-rs256".to_owned()),
+                header: Some(json!({ "kid": "main-rs256" })),
+                ..acme()
+            })
+            .denied(401, "TOKEN_INVALID"),
+        row("acme's token, edited to say globex")
+            .token(Made {
+                damage: Some(Damage::SwapClaims),
+                ..acme()
+            })
+            .denied(401, "TOKEN_INVALID"),
+        row("a token that expired five minutes ago")
+            .token(with_claims(
+                json!({ "iat": { "$now": -3900 }, "exp": { "$now": -300 } }),
+            ))
+            .denied(401, "TOKEN_INVALID"),
+        row("a token made for another service")
+            .token(with_claims(json!({ "aud": "billing" })))
+            .denied(401, "TOKEN_INVALID"),
+        row("a tenant id that is no tenant id")
+            .token(with_claims(json!({ "tenantId": "acme/../globex" })))
+            .denied(401, "TENANT_ID_INVALID"),
+        row("hooli, which is suspended")
+            .token(tenant("hooli"))
+            .asks(1)
+            .denied(403, "TENANT_SUSPENDED"),
+        row("a tenant that nobody has heard of")
+            .token(tenant("nobody"))
+            .asks(1)
+            .denied(404, "TENANT_NOT_FOUND"),
+        row("initech, which has not bought payments")
+            .path("/v1/payments")
+            .token(tenant("initech"))
+            .asks(1)
+            .denied(503, "SERVICE_NOT_CONFIGURED"),
+        row("a public path needs no token").path("/health").forwarded(&[]),
+        row("a public path, claiming to be globex")
+            .path("/health")
+            .header("x-tenant-id", "globex")
+            .forwarded(&[]),
+        row("climbing out of a public path")
+            .path("/health/%252e%252e/v1/accounts")
+            .denied(400, "PATH_REJECTED"),
+        row("acme, climbing out of its storage")
+            .token(tenant("acme"))
+            .header("x-storage-key", "../globex/2026.pdf")
+            .denied(400, "KEY_REJECTED"),
+        row("Tenant Manager stopped: umbrella, new")
+            .after(Event::TenantManagerStops)
+            .token(tenant("umbrella"))
+            .denied(503, "TENANT_MANAGER_UNAVAILABLE"),
+        row("Tenant Manager stopped: acme, remembered")
+            .token(tenant("acme"))
+            .forwarded(&[("x-tenant-id", "acme")]),
+    ]
+}
+
+/// Headers that say whose a request is. Whatever a row does not expect of them must be absent at the
+/// upstream.
+const TENANT_HEADERS: [&str; 4] = ["x-tenant-id", "x-routing-key", "x-redis-key", "x-storage-key"];
+
+impl Row {
+    /// The first column: the words, then the request itself without its token.
+    pub(crate) fn cells(&self) -> Cell {
+        let request = &self.request;
+        let mut lines = vec![self.sent.to_owned(), format!("  {} {}", request.method, request.path)];
+        lines.extend(request.headers.iter().map(|(name, value)| format!("  {name}: {value}")));
+        lines
+    }
+
+    /// The headers to show of what the upstream saw: the tenant, and every key that was sent.
+    pub(crate) fn watched(&self) -> impl Iterator<Item = &'static str> {
+        let sent = |name: &str| self.request.headers.iter().any(|(header, _)| header == name);
+        TENANT_HEADERS
+            .into_iter()
+            .filter(move |name| *name == "x-tenant-id" || sent(name))
+    }
+}
+
+/// A row that is being written down.
+struct Draft(Row);
+
+fn row(sent: &'static str) -> Draft {
+    let request = Request {
+        method: "GET".to_owned(),
+        path: "/v1/accounts".to_owned(),
+        token: None,
+        headers: Vec::new(),
+        body: None,
+        trailers: Vec::new(),
+        worker: 0,
+        times: 1,
+        expect: Expect {
+            tm_calls: Some(0),
+            ..Expect::default()
+        },
+    };
+    Draft(Row {
+        sent,
+        before: None,
+        request,
+    })
+}
+
+impl Draft {
+    fn after(mut self, event: Event) -> Self {
+        self.0.before = Some(event);
+        self
+    }
+
+    fn path(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.0.request.path);
+        self
+    }
+
+    fn token(mut self, made: Made) -> Self {
+        self.0.request.token = Some(Token::Made(Box::new(made)));
+        self
+    }
+
+    fn header(mut self, name: &str, value: &str) -> Self {
+        self.0.request.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The Tenant Manager is asked that often, otherwise never.
+    fn asks(mut self, times: usize) -> Self {
+        self.0.request.expect.tm_calls = Some(times);
+        self
+    }
+
+    /// The upstream gets the same path and of the tenant headers exactly these.
+    fn forwarded(mut self, headers: &[(&str, &str)]) -> Row {
+        let mut expected: BTreeMap<_, _> = TENANT_HEADERS
+            .into_iter()
+            .map(|name| (name.to_owned(), Lines::Many(Vec::new())))
+            .collect();
+        expected.extend(
+            headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), Lines::One((*value).to_owned()))),
+        );
+        let path = Some(self.0.request.path.clone());
+        self.0.request.expect.forwarded = Some(Forwarded {
+            path,
+            headers: expected,
+            ..Forwarded::default()
+        });
+        self.0
+    }
+
+    /// The upstream gets nothing, the client this.
+    fn denied(mut self, status: u16, code: &str) -> Row {
+        self.0.request.expect.denied = Some(Denied {
+            status,
+            code: Some(code.to_owned()),
+            title: None,
+            message: None,
+            headers: BTreeMap::new(),
+        });
+        self.0
+    }
+}
+
+/// A valid token of that tenant.
+pub(crate) fn tenant(id: &str) -> Made {
+    Made {
+        tenant: Some(id.to_owned()),
+        ..Made::default()
+    }
+}
+
+fn acme() -> Made {
+    tenant("acme")
+}
+
+/// Acme's token with other claims.
+fn with_claims(patch: Value) -> Made {
+    Made {
+        claims: Some(patch),
+        ..acme()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use corpus::mint::Keys;
+
+    use super::super::{table, world};
+    use super::*;
+
+    fn codes() -> BTreeSet<String> {
+        let rows = rows().into_iter();
+        rows.filter_map(|row| row.request.expect.denied?.code).collect()
+    }
+
+    #[test]
+    fn every_refusal_that_a_newcomer_would_think_of_is_there() {
+        let wanted = [
+            "KEY_REJECTED",
+            "PATH_REJECTED",
+            "SERVICE_NOT_CONFIGURED",
+            "TENANT_ID_INVALID",
+            "TENANT_ID_REQUIRED",
+            "TENANT_MANAGER_UNAVAILABLE",
+            "TENANT_NOT_FOUND",
+            "TENANT_SUSPENDED",
+            "TOKEN_INVALID",
+        ];
+        assert_eq!(codes(), wanted.map(str::to_owned).into());
+    }
+
+    #[test]
+    fn every_row_is_whole() {
+        let mut words = BTreeSet::new();
+        for row in rows() {
+            let expect = &row.request.expect;
+            assert!(words.insert(row.sent), "`{}` is there twice", row.sent);
+            assert_ne!(expect.forwarded.is_some(), expect.denied.is_some(), "{}", row.sent);
+            for line in row.cells() {
+                assert!(
+                    line.chars().count() <= table::MAX_WIDTHS[0],
+                    "`{line}` does not fit its column"
+                );
+            }
+            row.request
+                .field_lines(Keys::shared(), 1_800_000_000)
+                .expect("a request that can be sent");
+        }
+    }
+
+    #[test]
+    fn whoever_is_forwarded_with_a_token_has_its_tenant_seen() {
+        for row in rows() {
+            let Some(forwarded) = &row.request.expect.forwarded else {
+                continue;
+            };
+            let seen = forwarded.headers.get("x-tenant-id");
+            let wanted = match &row.request.token {
+                Some(Token::Made(made)) => Lines::One(made.tenant.clone().expect("a tenant")),
+                Some(Token::Tenant(id)) => Lines::One(id.clone()),
+                None => Lines::Many(Vec::new()),
+            };
+            assert_eq!(seen, Some(&wanted), "{}", row.sent);
+        }
+    }
+
+    #[test]
+    fn only_known_tenants_are_forwarded_and_unknown_ones_are_unknown() {
+        let tenants = world::tenants().expect("the demo's tenants");
+        for row in rows() {
+            let Some(Token::Made(made)) = &row.request.token else {
+                continue;
+            };
+            let id = made.tenant.as_deref().expect("a tenant");
+            let code = row
+                .request
+                .expect
+                .denied
+                .as_ref()
+                .and_then(|denied| denied.code.as_deref());
+            assert_eq!(
+                tenants.contains_key(id),
+                code != Some("TENANT_NOT_FOUND"),
+                "{}",
+                row.sent
+            );
+        }
+    }
+
+    #[test]
+    fn the_tenant_manager_stops_once_and_is_not_asked_afterwards() {
+        let rows = rows();
+        let stops: Vec<_> = rows
+            .iter()
+            .filter(|row| row.before == Some(Event::TenantManagerStops))
+            .collect();
+        assert_eq!(stops.len(), 1);
+        let after = rows.iter().skip_while(|row| row.before.is_none());
+        assert!(after.clone().all(|row| row.request.expect.tm_calls == Some(0)));
+        assert!(after.clone().any(|row| row.request.expect.forwarded.is_some()));
+        assert!(after.clone().any(|row| row.request.expect.denied.is_some()));
+    }
+}

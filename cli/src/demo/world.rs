@@ -1,0 +1,241 @@
+//! The world of the demo: an upstream, a Tenant Manager, an Envoy between them and whoever asks.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use corpus::answer::Answer;
+use corpus::case::{Made, Token};
+use corpus::expect::Observed;
+use corpus::mint::Keys;
+use envoy_run::{Bootstrap, Echo, Envoy, Options, Recorded, TenantManager};
+use serde_json::Value;
+
+use super::client;
+use super::programs::Programs;
+use super::scenario::{Event, Row, tenant};
+use super::seen::Seen;
+
+/// The plugin configuration, for the demo and for reading.
+const CONFIG: &str = include_str!("../../demo/config.yaml");
+
+/// What the Tenant Manager answers.
+const TENANTS: &str = include_str!("../../demo/tenants.yaml");
+
+/// How often Envoy is looked after while somebody plays with it.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many looks in a row it may leave unanswered.
+const MISSED_LOOKS: u32 = 3;
+
+/// How much of its log is worth showing.
+const LAST_LINES: usize = 20;
+
+/// Everything that runs. What is dropped without [`World::stop`] ends too, less politely.
+#[derive(Debug)]
+pub(crate) struct World {
+    envoy: Envoy,
+    tenant_manager: TenantManager,
+    upstream: Echo,
+}
+
+impl World {
+    /// Starts everything on free loopback ports and returns when Envoy serves.
+    pub(crate) async fn start(programs: &Programs) -> Result<Self> {
+        let upstream = Echo::start().await.context("the upstream cannot be started")?;
+        let tenant_manager = TenantManager::start(tenants()?)
+            .await
+            .context("the Tenant Manager cannot be started")?;
+        let bootstrap = Bootstrap::load(&programs.bootstrap)?
+            .wasm(&programs.module)
+            .plugin_config(&config()?.to_string())
+            .cluster_endpoint("upstream", upstream.address())?
+            .cluster_endpoint("tenant-manager", tenant_manager.address())?
+            .listener_port(0)
+            .admin_port(0);
+        // One worker, so that what it has cached is what the next request meets.
+        let options = Options {
+            binary: programs.envoy.clone(),
+            ..Options::new(bootstrap)
+        };
+        let envoy = Envoy::start(options).await?;
+        Ok(Self {
+            envoy,
+            tenant_manager,
+            upstream,
+        })
+    }
+
+    /// Lets happen what happens before a row, sends its request and watches.
+    pub(crate) async fn play(&mut self, row: &Row) -> Result<Seen> {
+        match row.before {
+            None => {}
+            Some(Event::TenantManagerStops) => self.tenant_manager.pause().await,
+        }
+        let request = &row.request;
+        let fields = request.field_lines(Keys::shared(), now()?)?;
+        let (reached, asked) = (self.upstream.total(), self.tenant_manager.total());
+        let reply = client::send(self.envoy.address(), &request.method, &request.path, &fields).await?;
+        let arrived = received(&self.upstream.requests(), reached).pop();
+        let replied = || Observed::Replied {
+            status: reply.status,
+            headers: reply.headers.clone(),
+            body: reply.body.clone(),
+        };
+        Ok(Seen {
+            observed: arrived.unwrap_or_else(replied),
+            lookups: received(&self.tenant_manager.requests(), asked),
+            reply,
+        })
+    }
+
+    /// Makes the world whole again, for those who want to play with it.
+    pub(crate) async fn restore(&mut self) -> Result<()> {
+        self.tenant_manager
+            .resume()
+            .await
+            .context("the Tenant Manager cannot be started again")
+    }
+
+    /// What to paste into a shell: tokens that are good for an hour, and requests that use them.
+    pub(crate) fn invitation(&self) -> Result<String> {
+        let at = self.envoy.address();
+        let mut text = format!(
+            "Envoy serves on http://{at} (admin on http://{}), the Tenant Manager is back.\n\
+             The upstream answers with what it saw. What the filter was told stands in cli/demo/config.yaml,\n\
+             what the Tenant Manager knows in cli/demo/tenants.yaml. Paste this; the tokens are good for an hour:\n\n",
+            self.envoy.admin(),
+        );
+        for id in ["acme", "globex", "hooli"] {
+            // Ed25519 makes the shortest tokens.
+            let made = Made {
+                key: Some("main-eddsa".to_owned()),
+                ..tenant(id)
+            };
+            let token = Keys::shared().token(&Token::Made(Box::new(made)), now()?)?;
+            writeln!(text, "{}='{}'", id.to_uppercase(), String::from_utf8(token)?)?;
+        }
+        writeln!(text)?;
+        for rest in [
+            "/v1/accounts -H \"authorization: Bearer $ACME\" -H 'x-redis-key: session:42'",
+            "/v1/accounts -H \"authorization: Bearer $GLOBEX\" -H 'x-storage-key: reports/2026.pdf'",
+            "/v1/accounts -H \"authorization: Bearer $ACME\" -H 'x-tenant-id: globex'",
+            "/v1/accounts -H \"authorization: Bearer $HOOLI\"",
+            "/v1/accounts",
+            "/health",
+        ] {
+            writeln!(text, "curl -i http://{at}{rest}")?;
+        }
+        writeln!(text, "\nCtrl-C ends everything.")?;
+        Ok(text)
+    }
+
+    /// Returns when Envoy has not answered for some seconds, with the end of its log.
+    pub(crate) async fn envoy_ended(&self) -> String {
+        let mut missed = 0;
+        while missed < MISSED_LOOKS {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            missed = if self.envoy.stats().await.is_ok() {
+                0
+            } else {
+                missed + 1
+            };
+        }
+        let lines = self.envoy.logs().lines();
+        lines
+            .get(lines.len().saturating_sub(LAST_LINES)..)
+            .unwrap_or_default()
+            .join("\n")
+    }
+
+    /// Ends everything and returns when it has ended.
+    pub(crate) async fn stop(self) -> Result<()> {
+        let envoy = self.envoy.stop().await;
+        self.tenant_manager.stop().await;
+        self.upstream.stop().await;
+        envoy.map(drop)
+    }
+}
+
+/// What the demo's Tenant Manager answers, by tenant id.
+pub(crate) fn tenants() -> Result<BTreeMap<String, Answer>> {
+    serde_norway::from_str(TENANTS).context("cli/demo/tenants.yaml")
+}
+
+/// The plugin configuration with the public keys of this run.
+fn config() -> Result<Value> {
+    let config = serde_norway::from_str(CONFIG).context("cli/demo/config.yaml")?;
+    Keys::shared().expand_config(&config)
+}
+
+/// The requests after the first `already`.
+fn received(requests: &[Recorded], already: usize) -> Vec<Observed> {
+    let bytes = |fields: &[(String, Vec<u8>)]| {
+        fields
+            .iter()
+            .map(|(name, value)| (name.clone().into_bytes(), value.clone()))
+            .collect()
+    };
+    let requests = requests.iter().skip(already);
+    requests
+        .map(|request| Observed::Forwarded {
+            path: request.target.clone().into_bytes(),
+            headers: bytes(&request.headers),
+            body: request.body.clone(),
+            trailers: bytes(&request.trailers),
+        })
+        .collect()
+}
+
+/// Seconds since 1970.
+fn now() -> Result<u64> {
+    Ok(SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .context("the clock is before 1970")?
+        .as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_gets_public_keys_and_nothing_else_changes() {
+        let config = config().expect("a configuration");
+        let keys = config
+            .pointer("/auth/issuers/0/jwks/inline/keys")
+            .and_then(Value::as_array);
+        let kids: Vec<_> = keys
+            .expect("keys")
+            .iter()
+            .map(|key| key["kid"].as_str().expect("a kid"))
+            .collect();
+        assert_eq!(kids, ["main-rs256", "main-es256", "main-eddsa"]);
+        assert_eq!(config["enabled"], true);
+        assert_eq!(
+            config.pointer("/tenant_manager/cluster"),
+            Some(&Value::from("tenant-manager"))
+        );
+    }
+
+    #[test]
+    fn records_name_the_tenant_that_they_are_about() {
+        for (id, answer) in tenants().expect("tenants") {
+            match answer.record {
+                Some(record) => assert_eq!(record["id"], id.as_str()),
+                None => assert_ne!(answer.status(), 200, "{id}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_received_before_is_not_counted() {
+        let request = |target: &str| Recorded {
+            target: target.to_owned(),
+            ..Recorded::default()
+        };
+        let seen = received(&[request("/a"), request("/b")], 1);
+        assert!(matches!(&seen[..], [Observed::Forwarded { path, .. }] if path == b"/b"));
+    }
+}

@@ -1,0 +1,80 @@
+//! `tenantgate demo` as somebody at a terminal meets it. Needs the filter and Envoy: `make wasm envoy`.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+fn demo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tenantgate"));
+    command.arg("demo").args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn once_shows_that_every_row_is_as_expected() {
+    let Output { status, stdout, stderr } = demo(&["--once"]).output().expect("the demo runs");
+    let (table, errors) = (text(&stdout), text(&stderr));
+    assert!(status.success(), "{table}\n{errors}");
+    assert!(table.contains(" rows are as expected."), "{table}");
+    assert!(!table.contains('\u{1b}'), "colours are for terminals: {table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 118), "{table}");
+}
+
+#[test]
+fn a_missing_filter_is_one_line_that_says_how_to_get_it() {
+    let missing = demo(&["--once", "--wasm", "no/such.wasm"])
+        .output()
+        .expect("the demo runs");
+    let errors = text(&missing.stderr);
+    assert_eq!((missing.status.code(), missing.stdout.len()), (Some(1), 0), "{errors}");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    assert!(
+        errors.contains("no/such.wasm") && errors.contains("`make wasm`"),
+        "{errors}"
+    );
+}
+
+/// A demo that is ended with the test that started it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already unless the test failed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn it_stays_until_it_is_asked_to_end_and_takes_envoy_with_it() {
+    let mut running = Running(demo(&[]).stdout(Stdio::piped()).spawn().expect("the demo runs"));
+    let out = BufReader::new(running.0.stdout.take().expect("its output"));
+    let mut admin = None;
+    for line in out.lines() {
+        let line = line.expect("text");
+        if let Some((_, address)) = line.split_once("admin on http://") {
+            let address = address
+                .split(')')
+                .next()
+                .and_then(|address| address.parse::<SocketAddr>().ok());
+            admin = Some(address.expect("an address"));
+        }
+        if line.starts_with("Ctrl-C") {
+            break;
+        }
+    }
+    let admin = admin.expect("the demo says where Envoy is");
+    TcpStream::connect(admin).expect("Envoy is still there");
+
+    let demo = Pid::from_child(&running.0);
+    kill_process(demo, Signal::TERM).expect("a signal");
+    let status = running.0.wait().expect("it ends");
+    assert!(status.success(), "{status}");
+    TcpStream::connect(admin).expect_err("Envoy has gone");
+}

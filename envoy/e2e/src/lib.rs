@@ -1,0 +1,12 @@
+//! What the tests on the real Envoy have in common: a [`World`] to send requests into, and a
+//! [`Connection`] that sends whatever bytes a test wants sent.
+//!
+//! The tests need `envoy/fetch.sh` and `make wasm` to have run; they say so when not.
+
+mod client;
+mod message;
+mod world;
+
+pub use client::{Connection, Reply};
+pub use message::Message;
+pub use world::{Setup, World, base_config, module, now};

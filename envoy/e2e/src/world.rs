@@ -1,0 +1,202 @@
+//! Envoy with the filter between a client and an upstream, and a Tenant Manager beside it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, ensure};
+use corpus::answer::Answer;
+use corpus::mint::Keys;
+use envoy_run::{Bootstrap, Echo, Envoy, Options, Recorded, TenantManager};
+use serde_json::Value;
+
+use crate::client::{Connection, Reply};
+use crate::message::Message;
+
+/// How many header lines Envoy lets through, so that what is above the default reaches the filter.
+const MAX_REQUEST_HEADERS: u32 = 2000;
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// The finished module: what `TENANT_FILTER_WASM` says, else where `make wasm` leaves it.
+///
+/// # Errors
+/// When it is not there.
+pub fn module() -> anyhow::Result<PathBuf> {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/wasm32-wasip1/release/tenant_filter.wasm");
+    let module = std::env::var_os("TENANT_FILTER_WASM").map_or(built, PathBuf::from);
+    ensure!(
+        module.is_file(),
+        "there is no filter at `{}`; run `make wasm`",
+        module.display()
+    );
+    Ok(module.canonicalize()?)
+}
+
+/// The plugin configuration that the corpus starts from, changed by a JSON merge patch. Keys are in it.
+///
+/// # Errors
+/// When the corpus cannot be read.
+pub fn base_config(patch: Value) -> anyhow::Result<Value> {
+    let suite = serde_json::from_value(serde_json::json!({ "about": "", "config": patch, "cases": [{ "name": "" }] }))?;
+    let suite: corpus::case::Suite = suite;
+    let base = corpus::load(&corpus::cases_dir())?.base;
+    let case = suite.cases.first().context("there is one case")?;
+    Keys::shared().expand_config(&corpus::merged_config(&base, &suite, case))
+}
+
+/// What a world is made of.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    config: String,
+    tenants: BTreeMap<String, Answer>,
+    workers: u32,
+    allow_on_headers_stop_iteration: bool,
+}
+
+impl Setup {
+    /// One worker, this plugin configuration, and a Tenant Manager that knows nobody.
+    pub fn new(config: impl ToString) -> Self {
+        Self {
+            config: config.to_string(),
+            tenants: BTreeMap::new(),
+            workers: 1,
+            allow_on_headers_stop_iteration: false,
+        }
+    }
+
+    /// The corpus's configuration under a merge patch, with the corpus's tenants.
+    ///
+    /// # Errors
+    /// When the corpus cannot be read.
+    pub fn of_corpus(patch: Value) -> anyhow::Result<Self> {
+        let base = corpus::load(&corpus::cases_dir())?.base;
+        Ok(Self::new(base_config(patch)?).tenants(base.tenants))
+    }
+
+    /// What the Tenant Manager answers.
+    pub fn tenants(mut self, tenants: BTreeMap<String, Answer>) -> Self {
+        self.tenants.extend(tenants);
+        self
+    }
+
+    /// Worker threads.
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// See [`Bootstrap::allow_on_headers_stop_iteration`].
+    pub fn allow_on_headers_stop_iteration(mut self, allow: bool) -> Self {
+        self.allow_on_headers_stop_iteration = allow;
+        self
+    }
+
+    /// Starts it all. Envoy runs with `envoy/envoy.yaml`, but without what it does itself against
+    /// hostile requests, so that what the filter does is seen.
+    ///
+    /// # Errors
+    /// An [`envoy_run::StartError`] when Envoy does not start, anything else when the rest does not.
+    pub async fn start(self) -> anyhow::Result<World> {
+        let echo = Echo::start().await?;
+        let tenant_manager = TenantManager::start(self.tenants).await?;
+        let bootstrap = Bootstrap::shipped()?
+            .wasm(module()?)
+            .plugin_config(&self.config)
+            .cluster_endpoint("upstream", echo.address())?
+            .cluster_endpoint("tenant-manager", tenant_manager.address())?
+            .listener_port(0)
+            .admin_port(0)
+            .allow_on_headers_stop_iteration(self.allow_on_headers_stop_iteration)
+            .normalize_path(false)
+            .headers_with_underscores_action("ALLOW")
+            .upgrades(&["websocket"])
+            .max_request_headers(MAX_REQUEST_HEADERS)
+            .trailers("upstream", true)?;
+        let options = Options {
+            concurrency: self.workers,
+            wasm_log_level: "debug".to_owned(),
+            ..Options::new(bootstrap)
+        };
+        let envoy = Envoy::start(options).await?;
+        Ok(World {
+            envoy,
+            echo,
+            tenant_manager,
+        })
+    }
+}
+
+/// A running world. Everything in it ends when it is dropped.
+#[derive(Debug)]
+pub struct World {
+    /// Envoy.
+    pub envoy: Envoy,
+    /// The upstream.
+    pub echo: Echo,
+    /// The Tenant Manager.
+    pub tenant_manager: TenantManager,
+}
+
+impl World {
+    /// Sends a message on a connection of its own and returns the reply.
+    ///
+    /// # Errors
+    /// As [`Connection::exchange`].
+    pub async fn send(&self, message: &Message) -> anyhow::Result<Reply> {
+        Connection::exchange(self.envoy.address(), message).await
+    }
+
+    /// A connection to Envoy.
+    ///
+    /// # Errors
+    /// As [`Connection::open`].
+    pub async fn connect(&self) -> anyhow::Result<Connection> {
+        Connection::open(self.envoy.address()).await
+    }
+
+    /// The last request that the upstream got.
+    ///
+    /// # Errors
+    /// When it got none.
+    pub fn last_forwarded(&self) -> anyhow::Result<Recorded> {
+        self.echo.requests().pop().context("the upstream got nothing")
+    }
+
+    /// Checks that no VM has trapped: none was reloaded, none failed to, and no log line says so.
+    ///
+    /// # Errors
+    /// What says otherwise.
+    pub async fn check_workers_live(&self) -> anyhow::Result<()> {
+        for (name, value) in self.envoy.stats().await? {
+            ensure!(!name.contains(".vm_reload_") || value == 0, "{name} is {value}");
+        }
+        for line in self.envoy.logged_since(0).await? {
+            let trapped = [
+                "panicked",
+                "Uncaught",
+                "Wasm VM failed",
+                "wasm_fail",
+                "Plugin is failed",
+            ];
+            ensure!(!trapped.iter().any(|sign| line.contains(sign)), "the log says: {line}");
+        }
+        Ok(())
+    }
+
+    /// Stops everything, Envoy first.
+    ///
+    /// # Errors
+    /// When Envoy cannot be stopped.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.envoy.stop().await?;
+        self.echo.stop().await;
+        self.tenant_manager.stop().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,247 @@
+//! One case on the real Envoy.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use corpus::answer::Answer;
+use corpus::case::{Case, Request, Step};
+use corpus::expect::{self, Observed};
+use corpus::mint::Keys;
+use envoy_e2e::{Message, Reply, Setup, World, now};
+use envoy_run::{Recorded, StartError};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::pool::{Key, Pool};
+
+/// How long counters may take to arrive: the filter reports them in batches.
+const COUNTERS_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A case with its configuration as text and its tenants.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) name: String,
+    case: Case,
+    config: String,
+    tenants: BTreeMap<String, Answer>,
+    secrets: Vec<String>,
+}
+
+/// Every case that is tagged for the real Envoy, named `suite::case`.
+pub(crate) fn tagged() -> anyhow::Result<Vec<Prepared>> {
+    let corpus = corpus::load(&corpus::cases_dir())?;
+    let mut cases = Vec::new();
+    for (stem, suite) in &corpus.suites {
+        for case in suite.cases.iter().filter(|case| case.envoy) {
+            let name = format!("{stem}::{}", case.name);
+            let config = corpus::merged_config(&corpus.base, suite, case);
+            let config = Keys::shared().expand_config(&config).with_context(|| name.clone())?;
+            let mut tenants = corpus.base.tenants.clone();
+            tenants.extend(case.tenants.clone());
+            cases.push(Prepared {
+                name,
+                secrets: secrets(&config),
+                config: case.raw_config.clone().unwrap_or_else(|| config.to_string()),
+                tenants,
+                case: case.clone(),
+            });
+        }
+    }
+    Ok(cases)
+}
+
+impl Prepared {
+    /// Cases that can use one world are neighbours in this order.
+    pub(crate) fn order(&self) -> (bool, Key) {
+        (self.is_alone(), self.key())
+    }
+
+    fn key(&self) -> Key {
+        (
+            self.config.clone(),
+            u32::try_from(self.case.workers).unwrap_or(u32::MAX),
+        )
+    }
+
+    /// Whether the case could see what a case before it has left in the caches, or leave something
+    /// there that others do not expect.
+    fn is_alone(&self) -> bool {
+        let steps = &self.case.steps;
+        let asks = |request: &Request| {
+            request.expect.tm_calls.is_some_and(|calls| calls > 0) || request.expect.tm_request.is_some()
+        };
+        !self.case.tenants.is_empty()
+            || !self.case.counters.is_empty()
+            || steps.iter().any(|step| match step {
+                Step::Request(request) => asks(request),
+                Step::AdvanceMs(_) | Step::Tenants(_) => true,
+            })
+    }
+
+    pub(crate) async fn run(&self, pool: &Pool) -> anyhow::Result<()> {
+        if let Some(lines) = &self.case.refused {
+            return self.is_refused(lines).await;
+        }
+        if self.is_alone() {
+            let world = self.setup().start().await?;
+            self.in_world(&world).await?;
+            world.stop().await
+        } else {
+            let world = pool.take(&self.key()).await?;
+            world.tenant_manager.set(self.tenants.clone());
+            // A world in which a case has failed is not used again.
+            self.in_world(&world).await?;
+            pool.give_back(self.key(), world).await
+        }
+    }
+
+    fn setup(&self) -> Setup {
+        Setup::new(&self.config)
+            .workers(self.key().1)
+            .tenants(self.tenants.clone())
+    }
+
+    async fn is_refused(&self, lines: &[Vec<String>]) -> anyhow::Result<()> {
+        let error = match self.setup().start().await {
+            Ok(_) => bail!("Envoy started with a configuration that the plugin must refuse"),
+            Err(error) => error,
+        };
+        let log = match error.downcast_ref::<StartError>() {
+            Some(StartError::Exited { log, .. }) => log,
+            _ => return Err(error),
+        };
+        for parts in lines {
+            let said = log
+                .iter()
+                .any(|line| parts.iter().all(|part| line.contains(part.as_str())));
+            ensure!(said, "no log line holds all of {parts:?}:\n{}", log.join("\n"));
+        }
+        self.no_secret_in(log)
+    }
+
+    async fn in_world(&self, world: &World) -> anyhow::Result<()> {
+        let log_start = world.envoy.logs().mark();
+        let counted = world.envoy.stats().await?;
+        for (index, step) in self.case.steps.iter().enumerate() {
+            match step {
+                Step::Request(request) => {
+                    self.request(world, request)
+                        .await
+                        .with_context(|| format!("step {index}"))?;
+                }
+                Step::Tenants(tenants) => world.tenant_manager.merge(tenants.clone()),
+                Step::AdvanceMs(_) => bail!("step {index}: time cannot be moved here"),
+            }
+        }
+        self.counters(world, &counted).await?;
+        world.check_workers_live().await?;
+        self.no_secret_in(&world.envoy.logged_since(log_start).await?)
+    }
+
+    async fn request(&self, world: &World, request: &Request) -> anyhow::Result<()> {
+        let log_start = world.envoy.logs().mark();
+        let asked = world.tenant_manager.total();
+        for _ in 0..request.times {
+            let forwarded = world.echo.total();
+            let reply = world.send(&message(request)?).await?;
+            let seen = world.echo.requests().split_off(forwarded);
+            let observed = match seen.as_slice() {
+                [] => replied(reply),
+                [one] => received(one),
+                _ => bail!("the upstream got the request {} times", seen.len()),
+            };
+            if let Err(faults) = expect::check(&request.expect, &observed) {
+                // A trap explains more than the reply that it led to.
+                world.check_workers_live().await.with_context(|| faults.clone())?;
+                bail!(faults);
+            }
+        }
+        let lookups: Vec<_> = world
+            .tenant_manager
+            .requests()
+            .split_off(asked)
+            .iter()
+            .map(received)
+            .collect();
+        expect::check_lookups(&request.expect, &lookups).map_err(anyhow::Error::msg)?;
+        let logged = world.envoy.logged_since(log_start).await?;
+        expect::check_log(&request.expect, logged.iter().map(String::as_str)).map_err(anyhow::Error::msg)
+    }
+
+    async fn counters(&self, world: &World, before: &BTreeMap<String, u64>) -> anyhow::Result<()> {
+        let deadline = Instant::now() + COUNTERS_DEADLINE;
+        loop {
+            let after = world.envoy.stats().await?;
+            let moved = |name: &str| {
+                let name = format!("wasmcustom.{name}");
+                let at = |stats: &BTreeMap<String, u64>| stats.get(&name).copied().unwrap_or(0);
+                at(&after).wrapping_sub(at(before))
+            };
+            let wrong = self.case.counters.iter().find(|(name, wanted)| moved(name) != **wanted);
+            let Some((name, wanted)) = wrong else { return Ok(()) };
+            ensure!(
+                Instant::now() < deadline,
+                "`{name}` has moved by {}, expected {wanted}",
+                moved(name)
+            );
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn no_secret_in(&self, log: &[String]) -> anyhow::Result<()> {
+        let told = log
+            .iter()
+            .find(|line| self.secrets.iter().any(|secret| line.contains(secret.as_str())));
+        told.map_or(Ok(()), |line| bail!("the log holds a secret: {line}"))
+    }
+}
+
+fn message(request: &Request) -> anyhow::Result<Message> {
+    let method = corpus::latin1(&request.method)?;
+    Ok(Message::new(method, corpus::latin1(&request.path)?)
+        .lines(request.field_lines(Keys::shared(), now())?)
+        .body(request.body_bytes()?.unwrap_or_default())
+        .trailers(request.trailer_lines()?))
+}
+
+fn replied(reply: Reply) -> Observed {
+    Observed::Replied {
+        status: reply.status,
+        headers: reply.headers,
+        body: reply.body,
+    }
+}
+
+fn received(request: &Recorded) -> Observed {
+    let fields = |fields: &[(String, Vec<u8>)]| {
+        fields
+            .iter()
+            .map(|(name, value)| (name.clone().into_bytes(), value.clone()))
+            .collect()
+    };
+    Observed::Forwarded {
+        path: request.target.clone().into_bytes(),
+        headers: fields(&request.headers),
+        body: request.body.clone(),
+        trailers: fields(&request.trailers),
+    }
+}
+
+/// What of a configuration must never be seen again: HMAC keys and API keys.
+fn secrets(config: &Value) -> Vec<String> {
+    match config {
+        Value::Object(members) => {
+            let here = members
+                .iter()
+                .filter(|(name, _)| ["k", "value"].contains(&name.as_str()));
+            let here = here.filter_map(|(_, value)| value.as_str().map(str::to_owned));
+            // Short ones would be found in words.
+            here.filter(|secret| secret.len() >= 8)
+                .chain(members.values().flat_map(secrets))
+                .collect()
+        }
+        Value::Array(values) => values.iter().flat_map(secrets).collect(),
+        _ => Vec::new(),
+    }
+}

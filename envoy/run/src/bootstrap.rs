@@ -1,0 +1,270 @@
+//! A bootstrap file as data.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+const HCM: &str =
+    "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+
+/// A bootstrap with one listener, an HTTP connection manager in it and our filter in that. Each
+/// method changes one thing for a run; whatever is not changed stays as the file says.
+#[derive(Debug, Clone)]
+pub struct Bootstrap {
+    root: Value,
+    /// JSON pointer of the HTTP connection manager.
+    hcm: String,
+    /// Takes changes to the filter when it was taken out.
+    nowhere: Value,
+}
+
+impl Bootstrap {
+    /// The `envoy/envoy.yaml` of this workspace, the file that operators copy.
+    ///
+    /// # Errors
+    /// As [`Bootstrap::load`].
+    pub fn shipped() -> anyhow::Result<Self> {
+        Self::load(&crate::process::workspace().join("envoy/envoy.yaml"))
+    }
+
+    /// Reads a bootstrap file (YAML or JSON).
+    ///
+    /// # Errors
+    /// When it cannot be read, is not YAML, or has no HTTP connection manager with a Wasm filter in
+    /// its first listener.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let root = serde_norway::from_str(&text).with_context(|| format!("{} is not YAML", path.display()))?;
+        Self::of(root).with_context(|| format!("{} is not a bootstrap that can be run here", path.display()))
+    }
+
+    fn of(root: Value) -> anyhow::Result<Self> {
+        let filters = "/static_resources/listeners/0/filter_chains/0/filters";
+        let place = position(&root, filters, |filter| filter["typed_config"]["@type"] == HCM)
+            .context("the first listener has no HTTP connection manager")?;
+        let bootstrap = Self {
+            root,
+            hcm: format!("{filters}/{place}/typed_config"),
+            nowhere: Value::Null,
+        };
+        bootstrap
+            .filter_place()
+            .context("the HTTP connection manager has no Wasm filter")?;
+        ensure!(bootstrap.root["admin"].is_object(), "there is no admin interface");
+        Ok(bootstrap)
+    }
+
+    /// The module to load.
+    pub fn wasm(mut self, module: impl Into<PathBuf>) -> Self {
+        let module: PathBuf = module.into();
+        self.plugin()["vm_config"]["code"] = json!({ "local": { "filename": module } });
+        self
+    }
+
+    /// The plugin configuration, as text: JSON, or what a test wants the plugin to refuse.
+    pub fn plugin_config(mut self, text: &str) -> Self {
+        self.plugin()["configuration"] =
+            json!({ "@type": "type.googleapis.com/google.protobuf.StringValue", "value": text });
+        self
+    }
+
+    /// Sets an environment variable of the Wasm VM. Those that the file takes over from Envoy's own
+    /// environment are no longer taken over.
+    pub fn plugin_env(mut self, name: &str, value: &str) -> Self {
+        let environment = &mut self.plugin()["vm_config"]["environment_variables"];
+        if let Some(environment) = environment.as_object_mut() {
+            environment.remove("host_env_keys");
+        }
+        environment["key_values"][name] = value.into();
+        self
+    }
+
+    /// Takes our filter out, to compare with Envoy alone.
+    pub fn without_filter(mut self) -> Self {
+        if let Some(place) = self.filter_place()
+            && let Some(filters) = self.hcm()["http_filters"].as_array_mut()
+        {
+            filters.remove(place);
+        }
+        self
+    }
+
+    /// Gives the cluster one endpoint, by address.
+    ///
+    /// # Errors
+    /// When there is no cluster of that name.
+    pub fn cluster_endpoint(mut self, cluster: &str, endpoint: SocketAddr) -> anyhow::Result<Self> {
+        let found = self.cluster(cluster)?;
+        found["type"] = "STATIC".into();
+        found["load_assignment"] = json!({
+            "cluster_name": cluster,
+            "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": socket_address(endpoint) } }] }],
+        });
+        // A server of a test speaks no TLS.
+        found["transport_socket"] = Value::Null;
+        Ok(self)
+    }
+
+    /// Moves the listener to this port of loopback; 0 lets the system choose.
+    pub fn listener_port(mut self, port: u16) -> Self {
+        let address = socket_address(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        self.root["static_resources"]["listeners"][0]["address"] = address;
+        self
+    }
+
+    /// Moves the admin interface to this port of loopback; 0 lets the system choose.
+    pub fn admin_port(mut self, port: u16) -> Self {
+        self.root["admin"]["address"] = socket_address(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        self
+    }
+
+    /// `allow_on_headers_stop_iteration` of the plugin: whether body and trailers reach the filter
+    /// while it holds the headers.
+    pub fn allow_on_headers_stop_iteration(mut self, allow: bool) -> Self {
+        self.plugin()["allow_on_headers_stop_iteration"] = allow.into();
+        self
+    }
+
+    /// Whether Envoy normalises paths before the filter sees them: `normalize_path`, `merge_slashes`
+    /// and `path_with_escaped_slashes_action` together.
+    pub fn normalize_path(mut self, normalize: bool) -> Self {
+        let hcm = self.hcm();
+        hcm["normalize_path"] = normalize.into();
+        hcm["merge_slashes"] = normalize.into();
+        let escaped = if normalize { "REJECT_REQUEST" } else { "KEEP_UNCHANGED" };
+        hcm["path_with_escaped_slashes_action"] = escaped.into();
+        self
+    }
+
+    /// What becomes of request headers with underscores: `ALLOW`, `DROP_HEADER` or `REJECT_REQUEST`.
+    pub fn headers_with_underscores_action(mut self, action: &str) -> Self {
+        self.hcm()["common_http_protocol_options"]["headers_with_underscores_action"] = action.into();
+        self
+    }
+
+    /// Which protocols a request may switch to, `websocket` for one. Envoy refuses all others.
+    pub fn upgrades(mut self, protocols: &[&str]) -> Self {
+        let types: Vec<_> = protocols
+            .iter()
+            .map(|protocol| json!({ "upgrade_type": protocol }))
+            .collect();
+        self.hcm()["upgrade_configs"] = types.into();
+        self
+    }
+
+    /// How many header lines a request may have, with one KiB of room for each of them, from 60 KiB
+    /// to 8 MiB in all.
+    pub fn max_request_headers(mut self, lines: u32) -> Self {
+        let hcm = self.hcm();
+        hcm["common_http_protocol_options"]["max_headers_count"] = lines.into();
+        hcm["max_request_headers_kb"] = lines.clamp(60, 8192).into();
+        self
+    }
+
+    /// Whether trailers of HTTP/1.1 requests are passed on to the filter and to the cluster; Envoy
+    /// drops them by default.
+    ///
+    /// # Errors
+    /// When there is no cluster of that name.
+    pub fn trailers(mut self, cluster: &str, enable: bool) -> anyhow::Result<Self> {
+        self.hcm()["http_protocol_options"]["enable_trailers"] = enable.into();
+        self.cluster(cluster)?["typed_extension_protocol_options"][HTTP_OPTIONS] = json!({
+            "@type": format!("type.googleapis.com/{HTTP_OPTIONS}"),
+            "explicit_http_config": { "http_protocol_options": { "enable_trailers": enable } },
+        });
+        Ok(self)
+    }
+
+    /// The whole bootstrap, for what has no method here.
+    pub fn root_mut(&mut self) -> &mut Value {
+        &mut self.root
+    }
+
+    /// The HTTP connection manager, for what has no method here.
+    pub fn hcm(&mut self) -> &mut Value {
+        self.root
+            .pointer_mut(&self.hcm)
+            .expect("it was there when the bootstrap was loaded, and no method removes it")
+    }
+
+    /// The `PluginConfig` of our filter, for what has no method here. After
+    /// [`Bootstrap::without_filter`] there is none: changes are lost.
+    pub fn plugin(&mut self) -> &mut Value {
+        match self.filter_place() {
+            Some(place) => &mut self.hcm()["http_filters"][place]["typed_config"]["config"],
+            None => &mut self.nowhere,
+        }
+    }
+
+    fn cluster(&mut self, name: &str) -> anyhow::Result<&mut Value> {
+        let clusters = "/static_resources/clusters";
+        let place = position(&self.root, clusters, |candidate| candidate["name"] == name);
+        let found = place.and_then(|place| self.root.pointer_mut(&format!("{clusters}/{place}")));
+        found.with_context(|| format!("there is no cluster `{name}`"))
+    }
+
+    pub(crate) fn to_json(&self) -> String {
+        self.root.to_string()
+    }
+
+    fn filter_place(&self) -> Option<usize> {
+        position(&self.root, &format!("{}/http_filters", self.hcm), |filter| {
+            filter["typed_config"]["@type"] == WASM
+        })
+    }
+}
+
+fn position(root: &Value, list: &str, is_it: impl Fn(&Value) -> bool) -> Option<usize> {
+    root.pointer(list)?.as_array()?.iter().position(is_it)
+}
+
+fn socket_address(address: SocketAddr) -> Value {
+    json!({ "socket_address": { "address": address.ip(), "port_value": address.port() } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patches_reach_the_places_that_envoy_reads() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+        let mut bootstrap = Bootstrap::shipped()
+            .expect("the shipped bootstrap loads")
+            .plugin_config("{}")
+            .max_request_headers(1100)
+            .cluster_endpoint("upstream", address)
+            .expect("the shipped bootstrap has an upstream");
+        assert_eq!(bootstrap.plugin()["configuration"]["value"], "{}");
+        assert_eq!(
+            bootstrap.hcm()["common_http_protocol_options"]["max_headers_count"],
+            1100
+        );
+        let clusters = bootstrap.root_mut()["static_resources"]["clusters"].take();
+        let upstream = clusters
+            .as_array()
+            .and_then(|all| all.iter().find(|one| one["name"] == "upstream"));
+        let port = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address/port_value";
+        assert_eq!(upstream.and_then(|upstream| upstream.pointer(port)), Some(&json!(8080)));
+    }
+
+    #[test]
+    fn an_unknown_cluster_is_named() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let error = Bootstrap::shipped()
+            .expect("the shipped bootstrap loads")
+            .cluster_endpoint("nobody", address)
+            .expect_err("there is no such cluster");
+        assert!(error.to_string().contains("`nobody`"), "{error}");
+    }
+
+    #[test]
+    fn a_file_without_the_filter_is_refused() {
+        let error = Bootstrap::of(json!({ "admin": {} })).expect_err("there is no listener");
+        assert!(error.to_string().contains("no HTTP connection manager"), "{error}");
+    }
+}

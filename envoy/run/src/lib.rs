@@ -1,0 +1,25 @@
+//! A real Envoy with what it needs around it, as values that end when they are dropped.
+//!
+//! * [`Bootstrap`] is a bootstrap file read as data, with one method per thing that a run changes.
+//! * [`Envoy`] is one running Envoy process on free ports.
+//! * [`TenantManager`] answers as the corpus says ([`corpus::answer::Answer`]), faults included.
+//! * [`Echo`] is an upstream that answers with what it saw.
+//!
+//! Everything listens on loopback, on ports that the system chooses, so that any number of them run
+//! side by side. All of it needs a Tokio runtime with I/O and time enabled.
+
+mod admin;
+mod bootstrap;
+mod echo;
+mod logs;
+mod process;
+mod recorded;
+mod server;
+mod tenant_manager;
+
+pub use bootstrap::Bootstrap;
+pub use echo::Echo;
+pub use logs::Logs;
+pub use process::{Envoy, Options, StartError, envoy_binary};
+pub use recorded::{Recorded, latin1};
+pub use tenant_manager::TenantManager;

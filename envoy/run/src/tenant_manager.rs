@@ -1,0 +1,220 @@
+//! The imagined Tenant Manager, over HTTP.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use corpus::answer::{Answer, Fault};
+use http_body_util::BodyExt;
+use hyper::body::{Frame, Incoming, SizeHint};
+use tokio::sync::watch;
+
+use crate::recorded::{Recorded, Recorder};
+use crate::server::{Body, Broken, Server, whole};
+
+/// How long [`TenantManager::resume`] tries to get its port back.
+const PORT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A Tenant Manager that answers by tenant id, with 404 for every other. It checks nothing, API keys
+/// included, and records every request.
+///
+/// The tenant id is the path segment behind `tenants`, whatever the path looks like otherwise.
+#[derive(Debug)]
+pub struct TenantManager {
+    address: SocketAddr,
+    server: Option<Server>,
+    world: World,
+}
+
+#[derive(Debug, Clone)]
+struct World {
+    answers: Arc<Mutex<BTreeMap<String, Answer>>>,
+    recorder: Recorder,
+    held: Arc<watch::Sender<bool>>,
+}
+
+impl TenantManager {
+    /// Starts on a free loopback port.
+    pub async fn start(answers: BTreeMap<String, Answer>) -> io::Result<Self> {
+        let world = World {
+            answers: Arc::new(Mutex::new(answers)),
+            recorder: Recorder::new(),
+            held: Arc::new(watch::Sender::new(false)),
+        };
+        let answering = world.clone();
+        let server = Server::start(move |request| answering.clone().respond(request)).await?;
+        Ok(Self {
+            address: server.address(),
+            server: Some(server),
+            world,
+        })
+    }
+
+    /// Where it listens, also while it is paused.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Replaces all answers. Requests that have been read already get the old ones.
+    pub fn set(&self, answers: BTreeMap<String, Answer>) {
+        *self.world.answers() = answers;
+    }
+
+    /// Replaces or adds answers and keeps the others.
+    pub fn merge(&self, answers: BTreeMap<String, Answer>) {
+        self.world.answers().extend(answers);
+    }
+
+    /// Reads and records requests from now on, but leaves them unanswered until [`TenantManager::release`].
+    pub fn hold(&self) {
+        self.world.held.send_replace(true);
+    }
+
+    /// Answers what was held, and everything from now on, with what was to be answered on arrival.
+    pub fn release(&self) {
+        self.world.held.send_replace(false);
+    }
+
+    /// The requests so far, oldest first; at most the last 10 000.
+    pub fn requests(&self) -> Vec<Recorded> {
+        self.world.recorder.all()
+    }
+
+    /// How many requests there have been.
+    pub fn total(&self) -> usize {
+        self.world.recorder.total()
+    }
+
+    /// Waits until there have been `total` requests.
+    ///
+    /// # Errors
+    /// When they have not come `within` that time.
+    pub async fn wait_for(&self, total: usize, within: Duration) -> anyhow::Result<()> {
+        self.world.recorder.wait_for(total, within).await
+    }
+
+    /// Closes the listener and every connection: from now on connections are refused.
+    pub async fn pause(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop().await;
+        }
+    }
+
+    /// Listens again, on the same port. Answers and recorded requests are kept.
+    ///
+    /// # Errors
+    /// When somebody else has the port and keeps it for ten seconds.
+    pub async fn resume(&mut self) -> io::Result<()> {
+        if self.server.is_some() {
+            return Ok(());
+        }
+        let deadline = tokio::time::Instant::now() + PORT_DEADLINE;
+        loop {
+            let answering = self.world.clone();
+            match Server::start_at(self.address, move |request| answering.clone().respond(request)) {
+                Ok(server) => {
+                    self.server = Some(server);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Closes the listener and every connection for good.
+    pub async fn stop(mut self) {
+        self.pause().await;
+    }
+}
+
+impl World {
+    fn answers(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Answer>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn respond(self, request: http::Request<Incoming>) -> Result<http::Response<Body>, Broken> {
+        let answer = tenant(request.uri().path()).and_then(|tenant| self.answers().get(tenant).cloned());
+        let answer = answer.unwrap_or_else(Answer::unknown_tenant);
+        self.recorder.record(request).await;
+        // The sender is in `self`, so the wait can only end by being released.
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
+        tokio::time::sleep(Duration::from_millis(answer.delay_ms)).await;
+        match answer.fault {
+            None => response(&answer, whole(answer.body_bytes())),
+            Some(Fault::CloseBeforeHeaders) => Err(Broken),
+            Some(Fault::Silence) => std::future::pending().await,
+            Some(Fault::ResetMidBody) => response(&answer, HalfBody::of(answer.body_bytes().into()).boxed()),
+        }
+    }
+}
+
+fn tenant(path: &str) -> Option<&str> {
+    path.split('/').skip_while(|segment| *segment != "tenants").nth(1)
+}
+
+/// An answer that is not HTTP (a status out of range, a header with a line break) breaks the connection.
+fn response(answer: &Answer, body: Body) -> Result<http::Response<Body>, Broken> {
+    let head = http::Response::builder()
+        .status(answer.status())
+        .header(http::header::CONTENT_TYPE, "application/json");
+    answer
+        .headers
+        .iter()
+        .fold(head, |head, (name, value)| head.header(name, value))
+        .body(body)
+        .map_err(|_| Broken)
+}
+
+/// A body that declares its length, gives half of it and breaks.
+struct HalfBody {
+    half: Option<Bytes>,
+    declared: u64,
+    flushed: bool,
+}
+
+impl HalfBody {
+    fn of(body: Bytes) -> Self {
+        // An empty body has no middle to break in.
+        let body = if body.is_empty() {
+            Bytes::from_static(b"{}")
+        } else {
+            body
+        };
+        Self {
+            half: Some(body.slice(..body.len() / 2)),
+            declared: body.len() as u64,
+            flushed: false,
+        }
+    }
+}
+
+impl hyper::body::Body for HalfBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(half) = self.half.take() {
+            return Poll::Ready(Some(Ok(Frame::data(half))));
+        }
+        if !self.flushed {
+            // The connection is flushed when a body is not ready: without this pause the error would
+            // come first and the peer would not even see the headers.
+            self.flushed = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Err(Broken)))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.declared)
+    }
+}

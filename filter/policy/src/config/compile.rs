@@ -1,0 +1,282 @@
+//! From the document as written to a configuration that cannot be wrong.
+
+mod auth;
+mod scope;
+mod tenant_manager;
+
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+
+use super::error::{ConfigError, Pointer, Problem};
+use super::raw::{self, RawConfig};
+use super::read::{self, unacceptable};
+use super::*;
+
+/// A configuration, and what its author should know besides.
+#[derive(Debug)]
+pub struct Compiled {
+    /// What to run.
+    pub plugin: Plugin,
+    /// Keys that were refused while their sets stay usable. Each is a warning and a count.
+    pub warnings: Vec<ConfigError>,
+}
+
+/// Compiles a document. `env` gives the VM's environment variables.
+///
+/// # Errors
+///
+/// Every fault that was found, in the order of the document's members. With `enabled: false`
+/// faults of shape and impossible values are reported, missing requirements are not.
+pub fn compile(text: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Compiled, Vec<ConfigError>> {
+    let (raw, shape) = read::read(text);
+    let enabled = raw.enabled.unwrap_or(false);
+    let mut faults = Faults {
+        demanding: enabled,
+        list: shape,
+        warnings: Vec::new(),
+    };
+    let root = Pointer::default();
+    if raw.version.is_none() {
+        faults.always_missing(root.child("version"), "`v1`");
+    }
+    let config = config(raw, &mut faults, env);
+    if !faults.list.is_empty() {
+        return Err(faults.list);
+    }
+    let plugin = match config {
+        Some(config) if enabled => Plugin::MultiTenant(Box::new(config)),
+        _ if enabled => {
+            // Every way to `None` reports a fault, so this cannot be reached; if it were, the
+            // filter must not load.
+            return Err(vec![ConfigError {
+                pointer: root,
+                problem: Problem::More,
+            }]);
+        }
+        _ => Plugin::SingleTenant,
+    };
+    Ok(Compiled {
+        plugin,
+        warnings: faults.warnings,
+    })
+}
+
+/// Collects faults. Of a place that is already faulty nothing more is said.
+struct Faults {
+    /// Whether missing requirements are faults.
+    demanding: bool,
+    list: Vec<ConfigError>,
+    warnings: Vec<ConfigError>,
+}
+
+impl Faults {
+    fn push(&mut self, pointer: Pointer, problem: Problem) {
+        if !self.list.iter().any(|fault| fault.pointer.touches(&pointer)) {
+            self.list.push(ConfigError { pointer, problem });
+        }
+    }
+
+    fn always_missing(&mut self, pointer: Pointer, accepted: &str) {
+        let accepted = accepted.to_owned();
+        self.push(pointer, Problem::Missing { accepted });
+    }
+
+    fn missing(&mut self, pointer: Pointer, accepted: &str) {
+        if self.demanding {
+            self.always_missing(pointer, accepted);
+        }
+    }
+
+    fn refuse<T>(&mut self, pointer: Pointer, found: impl Into<String>, accepted: &str) -> Option<T> {
+        self.push(pointer, unacceptable(found, accepted));
+        None
+    }
+
+    /// A text that must be there and parse.
+    fn required<T>(
+        &mut self,
+        pointer: Pointer,
+        text: Option<String>,
+        accepted: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        match text {
+            Some(text) => parse(&text).or_else(|| self.refuse(pointer, quoted(&text), accepted)),
+            None => {
+                self.missing(pointer, accepted);
+                None
+            }
+        }
+    }
+
+    /// A whole number within bounds, or its default.
+    fn number<T: TryFrom<u64>>(
+        &mut self,
+        pointer: Pointer,
+        value: Option<u64>,
+        default: u64,
+        bounds: RangeInclusive<u64>,
+    ) -> Option<T> {
+        let value = value.unwrap_or(default);
+        if !bounds.contains(&value) {
+            let accepted = format!("a whole number from {} to {}", bounds.start(), bounds.end());
+            return self.refuse(pointer, format!("`{value}`"), &accepted);
+        }
+        T::try_from(value).ok()
+    }
+}
+
+/// A text of the document as faults show it: bounded, and without anything that could forge a
+/// log line.
+fn quoted(text: &str) -> String {
+    format!("`{}`", shown(text))
+}
+
+fn shown(text: &str) -> String {
+    let start: String = text.chars().take(64).flat_map(char::escape_debug).collect();
+    let more = if text.chars().nth(64).is_some() { "…" } else { "" };
+    start + more
+}
+
+const NAME: &str = "a letter or digit, then letters, digits, `-` and `_`, at most 256 bytes";
+const PREFIX: &str =
+    "one or more `/`-separated segments of letters, digits, `-`, `.`, `_`, `~`, none empty or dots only";
+const HEADER: &str = "a lower-case header field name that is not a pseudo-header and that HTTP itself does not use";
+
+fn config(raw: RawConfig, faults: &mut Faults, env: &dyn Fn(&str) -> Option<String>) -> Option<Config> {
+    let root = Pointer::default();
+    let service = faults.required(root.child("service"), raw.service, NAME, Name::new);
+    let paths = paths(raw.paths.unwrap_or_default(), &root.child("paths"), faults);
+    let modules = modules(raw.modules, service.as_ref(), &root.child("modules"), faults);
+    let tenant_id = tenant_id_rules(raw.tenant_id.unwrap_or_default(), &root.child("tenant_id"), faults);
+    let auth = auth::auth(raw.auth, tenant_id.as_ref(), &root.child("auth"), faults, env);
+    let has_tenant_manager = raw.tenant_manager.is_some();
+    let tenant_manager = match raw.tenant_manager {
+        Some(block) => tenant_manager::tenant_manager(block, &root.child("tenant_manager"), faults, env).map(Some),
+        None => Some(None),
+    };
+    let scope = scope::scope(
+        raw.scope.unwrap_or_default(),
+        has_tenant_manager,
+        &root.child("scope"),
+        faults,
+    );
+    Some(Config {
+        service: service?,
+        paths: paths?,
+        modules: modules?,
+        auth: auth?,
+        tenant_id: tenant_id?,
+        tenant_manager: tenant_manager?,
+        scope: scope?,
+    })
+}
+
+fn paths(raw: raw::RawPaths, at: &Pointer, faults: &mut Faults) -> Option<Paths> {
+    let public = match raw.public {
+        None => ["/health", "/version", "/swagger"]
+            .iter()
+            .map(|prefix| {
+                Some(PublicPath {
+                    prefix: Prefix::parse(prefix)?,
+                    methods: None,
+                })
+            })
+            .collect(),
+        Some(rules) => {
+            let at = at.child("public");
+            all(rules, |index, rule| {
+                let at = at.child(index);
+                let prefix = faults.required(at.child("prefix"), rule.prefix, PREFIX, Prefix::parse);
+                let methods = match rule.methods {
+                    None => Some(None),
+                    Some(names) => methods(names, &at.child("methods"), faults).map(Some),
+                };
+                Some(PublicPath {
+                    prefix: prefix?,
+                    methods: methods?,
+                })
+            })
+        }
+    };
+    Some(Paths {
+        public: public?,
+        reject_hazardous: raw.hazardous != Some(raw::Hazardous::Protect),
+        allow_connect: raw.connect == Some(raw::Connect::Allow),
+    })
+}
+
+fn methods(names: Vec<String>, at: &Pointer, faults: &mut Faults) -> Option<Vec<String>> {
+    if names.is_empty() {
+        return faults.refuse(
+            at.clone(),
+            "an empty list",
+            "at least one method, or no `methods` for any",
+        );
+    }
+    all(names, |index, name| {
+        if name == "CONNECT" || name == "TRACE" || name.is_empty() || !name.bytes().all(|b| b.is_ascii_uppercase()) {
+            return faults.refuse(
+                at.child(index),
+                quoted(&name),
+                "an upper-case method other than `CONNECT` and `TRACE`",
+            );
+        }
+        Some(name)
+    })
+}
+
+fn modules(raw: Option<raw::RawModules>, service: Option<&Name>, at: &Pointer, faults: &mut Faults) -> Option<Modules> {
+    let Some(raw) = raw else {
+        return Some(Modules {
+            default: service.cloned(),
+            routes: Vec::new(),
+        });
+    };
+    let default = match raw.default {
+        None => Some(None),
+        some => faults.required(at.child("default"), some, NAME, Name::new).map(Some),
+    };
+    let routes_at = at.child("routes");
+    let routes = all(raw.routes.unwrap_or_default(), |index, route| {
+        let at = routes_at.child(index);
+        let prefix = faults.required(at.child("prefix"), route.prefix, PREFIX, Prefix::parse);
+        let module = faults.required(at.child("module"), route.module, NAME, Name::new);
+        Some(ModuleRoute {
+            prefix: prefix?,
+            module: module?,
+        })
+    });
+    let modules = Modules {
+        default: default?,
+        routes: routes?,
+    };
+    if modules.default.is_none() && modules.routes.is_empty() {
+        faults.missing(
+            at.clone(),
+            "`default`, `routes` or both: with neither every path is refused",
+        );
+    }
+    Some(modules)
+}
+
+fn tenant_id_rules(raw: raw::RawTenantId, at: &Pointer, faults: &mut Faults) -> Option<TenantIdRules> {
+    let claim = raw.claim.unwrap_or_else(|| "tenantId".to_owned());
+    if claim.is_empty() || claim.len() > 256 {
+        return faults.refuse(at.child("claim"), quoted(&claim), "a claim name of 1 to 256 bytes");
+    }
+    Some(TenantIdRules {
+        claim,
+        fold_uuid: raw.fold_uuid.unwrap_or(false),
+    })
+}
+
+/// Compiles every element, also after one has failed, so that all faults are found.
+fn all<T, U>(list: impl IntoIterator<Item = T>, mut compile: impl FnMut(usize, T) -> Option<U>) -> Option<Vec<U>> {
+    let compiled: Vec<Option<U>> = list
+        .into_iter()
+        .enumerate()
+        .map(|(index, element)| compile(index, element))
+        .collect();
+    compiled.into_iter().collect()
+}

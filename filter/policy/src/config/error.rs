@@ -1,0 +1,91 @@
+//! Configuration faults, written for the person who must mend them.
+
+use std::fmt;
+
+/// One fault of a configuration document.
+///
+/// It names the place, what stands there and what would be accepted. Strings of the document
+/// are shown only where they cannot be secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{pointer}: {problem}")]
+pub struct ConfigError {
+    /// JSON pointer (RFC 6901) to the place; empty for the whole document.
+    pub pointer: Pointer,
+    /// What is wrong there.
+    pub problem: Problem,
+}
+
+/// A JSON pointer that shows itself as `the document` when it is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pointer(String);
+
+impl Pointer {
+    /// The pointer of `member` below this one, escaped by RFC 6901 §3.
+    pub fn child(&self, member: impl fmt::Display) -> Self {
+        let member = member.to_string().replace('~', "~0").replace('/', "~1");
+        Self(format!("{}/{member}", self.0))
+    }
+
+    /// The pointer as text, empty for the whole document.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether one of the two pointers leads through the other.
+    pub fn touches(&self, other: &Self) -> bool {
+        let through = |outer: &str, inner: &str| {
+            inner
+                .strip_prefix(outer)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        through(&self.0, &other.0) || through(&other.0, &self.0)
+    }
+}
+
+impl fmt::Display for Pointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "the document" } else { &self.0 })
+    }
+}
+
+/// What is wrong at a place of the document.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// A value of the wrong type, or outside the accepted values.
+    #[error("found {found}, accepted: {accepted}")]
+    Unacceptable {
+        /// What stands there.
+        found: String,
+        /// What would be accepted.
+        accepted: String,
+    },
+    /// Something that the enabled filter needs is not there.
+    #[error("missing, accepted: {accepted}")]
+    Missing {
+        /// What would be accepted.
+        accepted: String,
+    },
+    /// A key of a JWK set that cannot be used.
+    #[error("key `{name}` refused: {reason}")]
+    Key {
+        /// Its `kid`, or its position in the set.
+        name: String,
+        /// Why; never key material.
+        reason: &'static str,
+    },
+    /// The document is not JSON, or not strict JSON.
+    #[error(
+        "not a JSON document: {reason} at line {line}, column {column}; accepted: one JSON object without duplicate member names"
+    )]
+    NotJson {
+        /// Syntax error, duplicate member name or early end.
+        reason: &'static str,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+    },
+    /// There were more faults than are listed.
+    #[error("more faults follow once these are mended")]
+    More,
+}

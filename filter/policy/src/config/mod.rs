@@ -1,0 +1,264 @@
+//! The configuration: one JSON document, compiled once into values that cannot be wrong.
+//!
+//! [`compile`] gives a [`Plugin`], or every fault of the document at once. What is not written
+//! takes the default that stands with its field below. A member that this version does not
+//! know is a fault: a limit that is configured but not applied would be worse than none.
+
+mod compile;
+mod error;
+mod raw;
+mod read;
+
+use std::fmt;
+
+use serde::Deserialize;
+
+pub use compile::{Compiled, compile};
+pub use error::{ConfigError, Pointer, Problem};
+
+use crate::authn::{AcceptedTypes, Issuer};
+use crate::path::Prefix;
+use crate::scope::HeaderName;
+use crate::tenant_id::TenantIdRules;
+
+/// What the document asks for.
+#[derive(Debug)]
+pub enum Plugin {
+    /// `enabled: false`, the default: the filter is the identity.
+    SingleTenant,
+    /// Tenancy is enforced.
+    MultiTenant(Box<Config>),
+}
+
+/// A compiled configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// `{service}` of the Tenant Manager's paths.
+    pub service: ServiceName,
+    /// Stage 1.
+    pub paths: Paths,
+    /// Stage 1 too: which module a path belongs to.
+    pub modules: Modules,
+    /// Stage 2.
+    pub auth: Auth,
+    /// Stage 3.
+    pub tenant_id: TenantIdRules,
+    /// Stage 4; `None`: the verified claim is enough and nothing is asked.
+    pub tenant_manager: Option<TenantManager>,
+    /// Stage 6.
+    pub scope: Scope,
+}
+
+/// `paths`.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// `public`, in order. Default: `/health`, `/version`, `/swagger` with any method.
+    pub public: Vec<PublicPath>,
+    /// `hazardous`: true for `reject`, the default; false for `protect`.
+    pub reject_hazardous: bool,
+    /// `connect`: true for `allow`; default `deny`.
+    pub allow_connect: bool,
+}
+
+/// One rule of `paths.public`.
+#[derive(Debug, Clone)]
+pub struct PublicPath {
+    /// What is public.
+    pub prefix: Prefix,
+    /// With which methods; `None`: with any.
+    pub methods: Option<Vec<String>>,
+}
+
+/// `modules`. Without the block there is one module, named like the service.
+#[derive(Debug, Clone)]
+pub struct Modules {
+    /// The module of paths that no route covers; `None`: they are refused.
+    pub default: Option<Module>,
+    /// The first route that covers a path wins.
+    pub routes: Vec<ModuleRoute>,
+}
+
+/// One rule of `modules.routes`.
+#[derive(Debug, Clone)]
+pub struct ModuleRoute {
+    /// The paths.
+    pub prefix: Prefix,
+    /// Their module.
+    pub module: Module,
+}
+
+/// `auth`.
+#[derive(Debug)]
+pub struct Auth {
+    /// Longest credential that is looked at, in bytes. Default 16384, at most 65536.
+    pub max_token_bytes: usize,
+    /// Whether a token without `exp` is refused. Default true.
+    pub require_exp: bool,
+    /// How far the clocks of issuer and node may differ, in seconds. Default 60, at most 600.
+    pub leeway_seconds: u32,
+    /// `typ` values that are accepted. Default `JWT` and `at+jwt`.
+    pub accepted_types: AcceptedTypes,
+    /// Whether the upstream receives the credential. Default true.
+    pub forward_token: bool,
+    /// Where the credential stands. Default `authorization`.
+    pub header: HeaderName,
+    /// Who may sign; never empty.
+    pub issuers: Vec<Issuer>,
+}
+
+/// `tenant_manager`.
+#[derive(Debug)]
+pub struct TenantManager {
+    /// The Envoy cluster that is called.
+    pub cluster: String,
+    /// The `:authority` of the call.
+    pub authority: String,
+    /// The path with `{tenantId}` and `{service}` in it. Default
+    /// `/tenants/{tenantId}/services/{service}/settings`.
+    pub path: PathTemplate,
+    /// One or two values for `X-API-Key`.
+    pub api_keys: Vec<Secret>,
+    /// How long one lookup may take, in milliseconds. Default 2000, 1 to 60000.
+    pub timeout_ms: u32,
+    /// Largest answer that is read, in bytes. Default 1 MiB, at most 16 MiB.
+    pub max_body_bytes: usize,
+    /// How many requests of one worker may wait for lookups. Default 1024, at most 65536.
+    pub max_waiters: usize,
+    /// What is remembered.
+    pub cache: Cache,
+}
+
+/// `tenant_manager.cache`, per worker.
+#[derive(Debug, Clone, Copy)]
+pub struct Cache {
+    /// How long a record is fresh, in milliseconds. Default 120 s, at most one day.
+    pub ttl_ms: u64,
+    /// How long a refusal is remembered, in milliseconds. Default 10 s, at most one hour.
+    pub negative_ttl_ms: u64,
+    /// Largest number of tenants remembered. Default 10000, 1 to 1000000.
+    pub max_entries: std::num::NonZeroUsize,
+}
+
+/// `scope`.
+#[derive(Debug)]
+pub struct Scope {
+    /// Headers that the filter sets.
+    pub emit: Emit,
+    /// `headers`: what is scoped, in order.
+    pub rules: Vec<ScopeRule>,
+}
+
+/// `scope.emit`: what is told to the upstream, and under which header name.
+#[derive(Debug)]
+pub struct Emit {
+    /// The tenant id, always. Default `x-tenant-id`.
+    pub tenant_id: HeaderName,
+    /// The record's `tenantSlug`.
+    pub slug: Option<HeaderName>,
+    /// `isolated` or `schema`.
+    pub isolation_mode: Option<HeaderName>,
+    /// The module's schema, in schema mode.
+    pub schema: Option<HeaderName>,
+    /// The module of the path.
+    pub module: Option<HeaderName>,
+}
+
+/// One rule of `scope.headers`.
+#[derive(Debug)]
+pub struct ScopeRule {
+    /// The header whose field lines are scoped.
+    pub name: HeaderName,
+    /// How.
+    pub kind: Kind,
+    /// Redis keys only: whether glob characters are allowed.
+    pub pattern: bool,
+    /// Whether the absence of the header is refused.
+    pub required: bool,
+}
+
+/// How a key is scoped to a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Kind {
+    /// An AMQP routing key: `{value}.{tenant}`.
+    #[serde(rename = "routing_key")]
+    Routing,
+    /// A Redis key: `tenant:{tenant}:{value}`.
+    #[serde(rename = "redis_key")]
+    Redis,
+    /// A path in an object store: `{tenant}/{value}`.
+    #[serde(rename = "storage_key")]
+    Storage,
+}
+
+/// A path with places for the tenant and the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathTemplate(String);
+
+impl PathTemplate {
+    const TENANT: &'static str = "{tenantId}";
+    const SERVICE: &'static str = "{service}";
+
+    /// Starts with `/`, names the tenant exactly once, holds visible ASCII only and no other
+    /// braces. `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain = text.replace(Self::TENANT, "").replace(Self::SERVICE, "");
+        let valid = text.starts_with('/')
+            && text.matches(Self::TENANT).count() == 1
+            && plain.bytes().all(|b| b.is_ascii_graphic() && !b"{}#\\".contains(&b));
+        valid.then(|| Self(text.to_owned()))
+    }
+
+    /// The path for one tenant. Neither name needs escaping: their grammars are unreserved.
+    pub fn expand(&self, tenant: &str, service: &ServiceName) -> String {
+        self.0
+            .replace(Self::TENANT, tenant)
+            .replace(Self::SERVICE, service.as_str())
+    }
+}
+
+/// A name by the grammar of a tenant id: `[a-zA-Z0-9][a-zA-Z0-9_-]*`, at most 256 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Name(std::rc::Rc<str>);
+
+/// The service that the filter stands in front of.
+pub type ServiceName = Name;
+
+/// A part of a service with databases of its own.
+pub type Module = Name;
+
+impl Name {
+    /// Checks the grammar; `None` when it is violated.
+    pub fn new(text: &str) -> Option<Self> {
+        crate::tenant_id::is_well_formed(text).then(|| Self(text.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A secret. It does not show itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret text.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The secret, for the one place that must send it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! The configuration document as it is written: names, types and nothing else. Every member is
+//! optional here; what is needed is `compile`'s business.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+
+use crate::json;
+
+/// The whole document.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawConfig {
+    pub(super) version: Option<Version>,
+    pub(super) enabled: Option<bool>,
+    pub(super) service: Option<String>,
+    #[serde(deserialize_with = "json::object")]
+    pub(super) paths: Option<RawPaths>,
+    #[serde(deserialize_with = "json::object")]
+    pub(super) auth: Option<RawAuth>,
+    #[serde(deserialize_with = "json::object")]
+    pub(super) tenant_id: Option<RawTenantId>,
+    #[serde(deserialize_with = "json::object")]
+    pub(super) tenant_manager: Option<RawTenantManager>,
+    #[serde(deserialize_with = "json::object")]
+    pub(super) modules: Option<RawModules>,
+    #[serde(deserialize_with = "json::object")]
+    pub(super) scope: Option<RawScope>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Version {
+    V1,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawPaths {
+    #[serde(deserialize_with = "json::objects")]
+    pub(super) public: Option<Vec<RawPublicPath>>,
+    pub(super) hazardous: Option<Hazardous>,
+    pub(super) connect: Option<Connect>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Hazardous {
+    Reject,
+    Protect,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Connect {
+    Deny,
+    Allow,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawPublicPath {
+    pub(super) prefix: Option<String>,
+    pub(super) methods: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawAuth {
+    pub(super) mode: Option<AuthMode>,
+    pub(super) max_token_bytes: Option<u64>,
+    pub(super) require_exp: Option<bool>,
+    pub(super) leeway_seconds: Option<u64>,
+    pub(super) accepted_types: Option<Vec<String>>,
+    pub(super) forward_token: Option<bool>,
+    pub(super) header: Option<String>,
+    #[serde(deserialize_with = "json::objects")]
+    pub(super) issuers: Option<Vec<RawIssuer>>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum AuthMode {
+    Verify,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawIssuer {
+    pub(super) issuer: Option<String>,
+    pub(super) audiences: Option<Vec<String>>,
+    pub(super) algorithms: Option<Vec<String>>,
+    pub(super) tenants: Option<RawTenants>,
+    #[serde(deserialize_with = "json::object")]
+    pub(super) jwks: Option<RawJwks>,
+}
+
+/// `any`, or an object.
+#[derive(Debug)]
+pub(super) enum RawTenants {
+    Any,
+    Some { ids: Vec<String>, prefixes: Vec<String> },
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawJwks {
+    #[serde(deserialize_with = "json::object")]
+    pub(super) inline: Option<RawJwkSet>,
+}
+
+/// A JWK set (RFC 7517 §5). Its keys are judged one by one when they are loaded.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawJwkSet {
+    pub(super) keys: Option<Vec<Value>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawTenantId {
+    pub(super) claim: Option<String>,
+    pub(super) fold_uuid: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawTenantManager {
+    pub(super) cluster: Option<String>,
+    pub(super) authority: Option<String>,
+    pub(super) path: Option<String>,
+    #[serde(deserialize_with = "json::objects")]
+    pub(super) api_keys: Option<Vec<RawSecret>>,
+    pub(super) timeout_ms: Option<u64>,
+    pub(super) max_body_bytes: Option<u64>,
+    pub(super) max_waiters: Option<u64>,
+    #[serde(deserialize_with = "json::object")]
+    pub(super) cache: Option<RawCache>,
+}
+
+/// A secret: literally, or the name of an environment variable of the VM.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawSecret {
+    pub(super) value: Option<String>,
+    pub(super) env: Option<String>,
+}
+
+impl fmt::Debug for RawSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawSecret")
+            .field("env", &self.env)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawCache {
+    pub(super) ttl_seconds: Option<u64>,
+    pub(super) negative_ttl_seconds: Option<u64>,
+    pub(super) max_entries: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawModules {
+    pub(super) default: Option<String>,
+    #[serde(deserialize_with = "json::objects")]
+    pub(super) routes: Option<Vec<RawModuleRoute>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawModuleRoute {
+    pub(super) prefix: Option<String>,
+    pub(super) module: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawScope {
+    #[serde(deserialize_with = "json::object")]
+    pub(super) emit: Option<RawEmit>,
+    #[serde(deserialize_with = "json::objects")]
+    pub(super) headers: Option<Vec<RawScopeRule>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawEmit {
+    pub(super) tenant_id: Option<String>,
+    pub(super) slug: Option<String>,
+    pub(super) isolation_mode: Option<String>,
+    pub(super) schema: Option<String>,
+    pub(super) module: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawScopeRule {
+    pub(super) name: Option<String>,
+    pub(super) kind: Option<super::Kind>,
+    pub(super) pattern: Option<bool>,
+    pub(super) required: Option<bool>,
+}
+
+impl<'de> Deserialize<'de> for RawTenants {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TenantsVisitor;
+
+        impl<'de> Visitor<'de> for TenantsVisitor {
+            type Value = RawTenants;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`any`, or an object with `ids` and `prefixes`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<RawTenants, E> {
+                match text {
+                    "any" => Ok(RawTenants::Any),
+                    other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<RawTenants, A::Error> {
+                let (mut ids, mut prefixes) = (Vec::new(), Vec::new());
+                while let Some(name) = members.next_key::<String>()? {
+                    match name.as_str() {
+                        "ids" => ids = members.next_value()?,
+                        "prefixes" => prefixes = members.next_value()?,
+                        other => {
+                            let _: IgnoredAny = members.next_value()?;
+                            return Err(de::Error::unknown_field(other, &["ids", "prefixes"]));
+                        }
+                    }
+                }
+                Ok(RawTenants::Some { ids, prefixes })
+            }
+        }
+
+        deserializer.deserialize_any(TenantsVisitor)
+    }
+}

@@ -1,0 +1,332 @@
+//! Every refusal, and its one reply.
+//!
+//! The body is exactly `{"code":…,"title":…,"message":…}`. It never says which check of a token
+//! failed and never repeats what the Tenant Manager answered, except a tenant's status.
+
+use serde::Serialize;
+
+use crate::authn::Refusal;
+use crate::tenant_id::TenantId;
+
+/// Why a request is not forwarded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denial {
+    /// Hazardous target, or `CONNECT`.
+    PathRejected,
+    /// A key that cannot be scoped: the header, and why.
+    KeyRejected {
+        /// The header that the rule names.
+        header: String,
+        /// What is wrong with its value. Not the value.
+        reason: &'static str,
+    },
+    /// No usable credential.
+    CredentialMissing,
+    /// The credential does not hold.
+    TokenInvalid(Refusal),
+    /// The token holds, and names no tenant.
+    TenantClaimMissing,
+    /// The token holds, and names no possible tenant.
+    TenantIdInvalid,
+    /// The Tenant Manager refuses the tenant with this status (`suspended`, `purged`, …).
+    TenantRefused {
+        /// The status; see [`public_status`].
+        status: String,
+    },
+    /// The Tenant Manager denies access without a status.
+    AccessDenied,
+    /// The Tenant Manager does not know the tenant.
+    TenantNotFound(TenantId),
+    /// No route and no default module cover the path.
+    RouteNotFound,
+    /// The tenant exists and its service is not set up yet.
+    NotProvisioned,
+    /// Schema isolation without a usable schema.
+    SchemaInvalid,
+    /// The tenant has not been granted the module.
+    ServiceNotConfigured,
+    /// The Tenant Manager gives no usable answer.
+    ManagerUnavailable,
+    /// Too many requests wait for lookups already.
+    LookupOverloaded,
+}
+
+/// A reply that the filter makes itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Response headers, `content-type` included.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// What a gRPC client gets instead of the status.
+    pub grpc_status: u8,
+    /// The stable code, for the access log and the filter's own log.
+    pub code: &'static str,
+}
+
+/// What stands in the tables of §9.
+struct Row {
+    status: u16,
+    grpc_status: u8,
+    code: &'static str,
+    title: &'static str,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    code: &'a str,
+    title: &'a str,
+    message: &'a str,
+}
+
+impl Denial {
+    /// The one reply to this refusal. A gRPC client gets the message alone: Envoy makes
+    /// `grpc-message` of the body.
+    pub fn reply(&self, grpc: bool) -> Reply {
+        let row = self.row();
+        let mut headers = Vec::with_capacity(4);
+        if !grpc {
+            headers.push(("content-type", "application/json; charset=utf-8".to_owned()));
+        }
+        headers.push(("cache-control", "no-store".to_owned()));
+        if let Some(challenge) = self.challenge() {
+            headers.push(("www-authenticate", challenge.to_owned()));
+        }
+        if let Some(seconds) = self.retry_after_seconds() {
+            headers.push(("retry-after", seconds.to_string()));
+        }
+        let body = if grpc {
+            row.message.into_bytes()
+        } else {
+            let body = Body {
+                code: row.code,
+                title: row.title,
+                message: &row.message,
+            };
+            // Three strings always serialize.
+            serde_json::to_vec(&body).unwrap_or_default()
+        };
+        Reply {
+            status: row.status,
+            headers,
+            body,
+            grpc_status: row.grpc_status,
+            code: row.code,
+        }
+    }
+
+    /// What the reply does not say, for a debug log: which check failed. Never a part of the
+    /// request.
+    pub fn detail(&self) -> Option<&'static str> {
+        match self {
+            Self::TokenInvalid(refusal) => Some(refusal.name()),
+            Self::CredentialMissing => Some("no usable credential"),
+            Self::TenantClaimMissing => Some("no tenant claim"),
+            Self::KeyRejected { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// `WWW-Authenticate` of a 401 (RFC 6750 §3): an error code only when a credential came.
+    fn challenge(&self) -> Option<&'static str> {
+        match self {
+            Self::CredentialMissing => Some("Bearer"),
+            Self::TokenInvalid(_) | Self::TenantClaimMissing | Self::TenantIdInvalid => {
+                Some("Bearer error=\"invalid_token\"")
+            }
+            _ => None,
+        }
+    }
+
+    /// Whole seconds, at least 1 (RFC 9110 §10.2.3), for what may pass by itself.
+    fn retry_after_seconds(&self) -> Option<u32> {
+        matches!(self, Self::ManagerUnavailable | Self::LookupOverloaded).then_some(1)
+    }
+
+    fn row(&self) -> Row {
+        let row = |status, grpc_status, code, title, message: &str| Row {
+            status,
+            grpc_status,
+            code,
+            title,
+            message: message.to_owned(),
+        };
+        match self {
+            Self::PathRejected => row(
+                400,
+                3,
+                "PATH_REJECTED",
+                "Bad Request",
+                "the request target is ambiguous",
+            ),
+            Self::KeyRejected { header, reason } => {
+                row(400, 3, "KEY_REJECTED", "Bad Request", &format!("{header}: {reason}"))
+            }
+            Self::CredentialMissing | Self::TenantClaimMissing => row(
+                401,
+                16,
+                "TENANT_ID_REQUIRED",
+                "Unauthorized",
+                "tenantId is required in JWT token",
+            ),
+            Self::TokenInvalid(_) => row(401, 16, "TOKEN_INVALID", "Unauthorized", "the token is not valid"),
+            Self::TenantIdInvalid => row(
+                401,
+                16,
+                "TENANT_ID_INVALID",
+                "Unauthorized",
+                "tenantId has invalid format",
+            ),
+            Self::TenantRefused { status } => row(
+                403,
+                7,
+                "TENANT_SUSPENDED",
+                "Service Suspended",
+                &format!("tenant service is {}", public_status(status)),
+            ),
+            Self::AccessDenied => row(
+                403,
+                7,
+                "TENANT_ACCESS_DENIED",
+                "Access Denied",
+                "tenant service access denied",
+            ),
+            Self::TenantNotFound(tenant) => row(
+                404,
+                5,
+                "TENANT_NOT_FOUND",
+                "Tenant Not Found",
+                &format!("tenant not found: {}", tenant.as_str()),
+            ),
+            Self::RouteNotFound => row(404, 5, "ROUTE_NOT_FOUND", "Not Found", "no module serves this path"),
+            Self::NotProvisioned => row(
+                422,
+                9,
+                "TENANT_NOT_PROVISIONED",
+                "Tenant Not Provisioned",
+                "the tenant's service is not provisioned yet",
+            ),
+            Self::SchemaInvalid => row(
+                422,
+                9,
+                "TENANT_SCHEMA_INVALID",
+                "Tenant Schema Invalid",
+                "the tenant's schema is missing or not valid",
+            ),
+            Self::ServiceNotConfigured => row(
+                503,
+                14,
+                "SERVICE_NOT_CONFIGURED",
+                "Service Not Configured",
+                "the module is not configured for this tenant",
+            ),
+            Self::ManagerUnavailable => row(
+                503,
+                14,
+                "TENANT_MANAGER_UNAVAILABLE",
+                "Service Unavailable",
+                "the tenant cannot be looked up at the moment",
+            ),
+            Self::LookupOverloaded => row(
+                503,
+                14,
+                "TENANT_LOOKUP_OVERLOADED",
+                "Service Unavailable",
+                "too many requests wait for tenant lookups",
+            ),
+        }
+    }
+}
+
+/// A tenant's status as it may be shown: a short word by the grammar of a tenant id, or
+/// `refused` for everything else that a Tenant Manager may say.
+fn public_status(status: &str) -> &str {
+    if status.len() <= 64 && crate::tenant_id::is_well_formed(status) {
+        status
+    } else {
+        "refused"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_is_code_title_and_message_in_this_order() {
+        let reply = Denial::TenantRefused {
+            status: "purged".into(),
+        }
+        .reply(false);
+        assert_eq!(
+            String::from_utf8(reply.body).unwrap(),
+            r#"{"code":"TENANT_SUSPENDED","title":"Service Suspended","message":"tenant service is purged"}"#
+        );
+        assert!(
+            reply
+                .headers
+                .contains(&("content-type", "application/json; charset=utf-8".to_owned()))
+        );
+        assert!(reply.headers.contains(&("cache-control", "no-store".to_owned())));
+    }
+
+    #[test]
+    fn a_grpc_client_gets_the_message_and_its_own_status() {
+        let reply = Denial::TenantIdInvalid.reply(true);
+        assert_eq!(reply.body, b"tenantId has invalid format");
+        assert_eq!((reply.status, reply.grpc_status), (401, 16));
+        assert!(reply.headers.iter().all(|(name, _)| *name != "content-type"));
+    }
+
+    #[test]
+    fn statuses_and_grpc_statuses_go_together() {
+        for denial in [
+            Denial::PathRejected,
+            Denial::KeyRejected {
+                header: "x-redis-key".into(),
+                reason: "empty",
+            },
+            Denial::CredentialMissing,
+            Denial::TokenInvalid(Refusal::Signature),
+            Denial::TenantRefused {
+                status: "suspended".into(),
+            },
+            Denial::AccessDenied,
+            Denial::RouteNotFound,
+            Denial::NotProvisioned,
+            Denial::SchemaInvalid,
+            Denial::ServiceNotConfigured,
+            Denial::ManagerUnavailable,
+            Denial::LookupOverloaded,
+        ] {
+            let reply = denial.reply(false);
+            let expected = match reply.status {
+                400 => 3,
+                401 => 16,
+                403 => 7,
+                404 => 5,
+                422 => 9,
+                503 => 14,
+                other => panic!("no gRPC status for {other}"),
+            };
+            assert_eq!(reply.grpc_status, expected, "{denial:?}");
+            let challenged = reply.headers.iter().any(|(name, _)| *name == "www-authenticate");
+            assert_eq!(challenged, reply.status == 401, "{denial:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_plain_word_of_the_tenant_manager_is_repeated() {
+        for (status, shown) in [
+            ("suspended", "suspended"),
+            ("", "refused"),
+            ("\"},{", "refused"),
+            ("a b", "refused"),
+        ] {
+            assert_eq!(public_status(status), shown);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Stage 5: may this tenant use this module now?
+//!
+//! Rules in the order they are applied:
+//!
+//! 1. Status: a tenant that the Tenant Manager refuses, does not know or has not provisioned is
+//!    denied ([`status`]); without an answer the request is denied too.
+//! 2. Module: the record's `databases` must list the module of the path ([`module`]); in schema
+//!    mode the module needs a usable schema.
+//!
+//! Without a `tenant_manager` there is no record and neither rule applies.
+
+mod module;
+mod status;
+
+use std::rc::Rc;
+
+use crate::config::Module;
+use crate::denial::Denial;
+use crate::resolve::{Outcome, Record};
+use crate::tenant_id::TenantId;
+
+/// The proof that a request may be forwarded in a tenant's name. Only [`admit`] makes one, and
+/// only it makes header edits that carry a tenant.
+#[derive(Debug)]
+pub struct Admitted {
+    tenant: TenantId,
+    module: Module,
+    record: Option<Rc<Record>>,
+}
+
+impl Admitted {
+    /// The tenant.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// The module of the path.
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
+    /// The tenant's record, where a Tenant Manager is configured.
+    pub fn record(&self) -> Option<&Record> {
+        self.record.as_deref()
+    }
+
+    /// The module's schema, in schema mode.
+    pub fn schema(&self) -> Option<&str> {
+        self.record().and_then(|record| record.schema(&self.module))
+    }
+}
+
+/// Applies the rules of this stage. `outcome` is `None` where no Tenant Manager is configured.
+///
+/// # Errors
+///
+/// The denial of the first rule that fails.
+pub fn admit(tenant: TenantId, module: Module, outcome: Option<&Outcome>) -> Result<Admitted, Denial> {
+    let record = match outcome {
+        None => None,
+        Some(outcome) => {
+            let record = status::check(&tenant, outcome)?;
+            module::check(record, &module)?;
+            Some(Rc::clone(record))
+        }
+    };
+    Ok(Admitted { tenant, module, record })
+}
+
+#[cfg(test)]
+mod tests;

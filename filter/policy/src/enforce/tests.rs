@@ -1,0 +1,80 @@
+use super::*;
+
+fn tenant() -> TenantId {
+    TenantId::parse("acme", false).unwrap()
+}
+
+fn found(json: &str) -> Outcome {
+    Outcome::Found(Rc::new(Record::parse(json.as_bytes()).unwrap()))
+}
+
+fn denied(outcome: &Outcome) -> Option<Denial> {
+    admit(tenant(), Module::new("onboarding").unwrap(), Some(outcome)).err()
+}
+
+#[test]
+fn a_granted_module_of_an_active_tenant_is_admitted() {
+    for json in [
+        r#"{"id":"acme","databases":{"onboarding":{}}}"#,
+        r#"{"id":"acme","status":"active","databases":{"onboarding":{"postgresql":{"password":"p"}}}}"#,
+        r#"{"id":"acme","isolationMode":"schema","databases":{"onboarding":{"postgresql":{"schema":"acme_1"}}}}"#,
+    ] {
+        assert_eq!(denied(&found(json)), None, "{json}");
+    }
+}
+
+#[test]
+fn status_is_judged_before_the_module() {
+    for status in ["suspended", "purged", "Active", "ACTIVE", "", " active"] {
+        let json = format!(r#"{{"id":"acme","status":"{status}"}}"#);
+        assert_eq!(
+            denied(&found(&json)),
+            Some(Denial::TenantRefused { status: status.into() })
+        );
+    }
+}
+
+#[test]
+fn every_outcome_has_its_denial() {
+    for (outcome, denial) in [
+        (
+            Outcome::Refused {
+                status: "purged".into(),
+            },
+            Denial::TenantRefused {
+                status: "purged".into(),
+            },
+        ),
+        (Outcome::AccessDenied, Denial::AccessDenied),
+        (Outcome::NotFound, Denial::TenantNotFound(tenant())),
+        (Outcome::NotProvisioned, Denial::NotProvisioned),
+        (Outcome::Unavailable, Denial::ManagerUnavailable),
+        (found(r#"{"id":"acme"}"#), Denial::ServiceNotConfigured),
+        (found(r#"{"id":"acme","databases":{}}"#), Denial::ServiceNotConfigured),
+        (
+            found(r#"{"id":"acme","databases":{"Onboarding":{}}}"#),
+            Denial::ServiceNotConfigured,
+        ),
+        (
+            found(r#"{"id":"acme","databases":{"onboarding":null}}"#),
+            Denial::ServiceNotConfigured,
+        ),
+        (
+            found(
+                r#"{"id":"acme","isolationMode":"schema","databases":{"onboarding":{"postgresql":{"schema":"a b"}}}}"#,
+            ),
+            Denial::SchemaInvalid,
+        ),
+        (
+            found(r#"{"id":"acme","isolationMode":"schema","databases":{"onboarding":{}}}"#),
+            Denial::SchemaInvalid,
+        ),
+    ] {
+        assert_eq!(denied(&outcome), Some(denial));
+    }
+}
+
+#[test]
+fn without_a_tenant_manager_the_claim_is_enough() {
+    assert!(admit(tenant(), Module::new("anything").unwrap(), None).is_ok());
+}

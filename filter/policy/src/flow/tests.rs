@@ -1,0 +1,194 @@
+use std::cell::{Cell, RefCell};
+
+use corpus::case;
+use corpus::mint::Keys as Mint;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::{Plugin, compile};
+use crate::resolve::{Answer, Answered};
+use crate::telemetry::Gauge;
+
+const NOW: u64 = 1_800_000_000;
+
+#[derive(Default)]
+struct World {
+    now_ms: Cell<u64>,
+    counted: RefCell<Vec<Counter>>,
+}
+
+impl Node for World {
+    fn realtime_ms(&self) -> u64 {
+        NOW * 1_000
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        self.now_ms.get()
+    }
+
+    fn count(&self, counter: Counter) {
+        self.counted.borrow_mut().push(counter);
+    }
+
+    fn adjust(&self, _: Gauge, _: i64) {}
+}
+
+fn engine(patch: &Value) -> Engine {
+    let mut document = json!({
+        "version": "v1", "enabled": true, "service": "ledger",
+        "auth": { "issuers": [{ "issuer": "https://id.example.com", "algorithms": ["EdDSA"], "jwks": { "inline": { "$keys": ["main-eddsa"] } } }] },
+        "tenant_manager": { "cluster": "tm", "authority": "tm", "api_keys": [{ "value": "k" }], "timeout_ms": 1000, "max_waiters": 16 },
+        "scope": { "headers": [{ "name": "x-routing-key", "kind": "routing_key" }] },
+    });
+    if let (Value::Object(document), Value::Object(patch)) = (&mut document, patch.clone()) {
+        document.extend(patch);
+    }
+    let document = Mint::shared().expand_config(&document).unwrap();
+    match compile(document.to_string().as_bytes(), &|_| None).map(|compiled| compiled.plugin) {
+        Ok(Plugin::MultiTenant(config)) => Engine::new(*config),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn bearer(tenant: &str) -> String {
+    let made = json!({ "tenant": tenant, "key": "main-eddsa" });
+    let token = case::Token::Made(serde_json::from_value(made).unwrap());
+    format!(
+        "Bearer {}",
+        String::from_utf8(Mint::shared().token(&token, NOW).unwrap()).unwrap()
+    )
+}
+
+fn start(engine: &mut Engine, world: &World, headers: &[(&str, &str)]) -> Step {
+    let mut fields: Vec<(&[u8], &[u8])> = vec![(b":method", b"GET"), (b":path", b"/v1/accounts")];
+    fields.extend(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+    RequestFlow::start(engine, &RequestHead::new(&fields), world)
+}
+
+fn waiting(step: Step) -> (RequestFlow, bool) {
+    match step {
+        Step::Wait { flow, begins } => (flow, begins),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn code(step: &Step) -> &'static str {
+    match step {
+        Step::Reply { reply, .. } => reply.code,
+        Step::Forward(_) => "forwarded",
+        Step::Wait { .. } => "waits",
+    }
+}
+
+fn learn(engine: &mut Engine, world: &World, flow: &RequestFlow, body: &str) -> std::rc::Rc<Outcome> {
+    let answer = Answer::Http {
+        status: 200,
+        body: Some(body.as_bytes()),
+    };
+    engine.question(flow.lookup()).expect("begins");
+    match engine.answered(flow.lookup(), answer, world) {
+        Answered::Settled(outcome) => outcome,
+        other => panic!("{other:?}"),
+    }
+}
+
+const GRANTED: &str = r#"{"id":"acme","databases":{"ledger":{}}}"#;
+
+#[test]
+fn a_cold_tenant_waits_and_is_forwarded_with_its_edits() {
+    let (mut engine, world) = (engine(&json!({})), World::default());
+    let token = bearer("acme");
+    let headers = [
+        ("authorization", token.as_str()),
+        ("x-tenant-id", "globex"),
+        ("x_tenant_id", "globex"),
+        ("x-routing-key", "a"),
+        ("x-routing-key", "b"),
+    ];
+    let (flow, begins) = waiting(start(&mut engine, &world, &headers));
+    assert!(begins);
+    let outcome = learn(&mut engine, &world, &flow, GRANTED);
+    let Step::Forward(edits) = flow.resume(&engine, Resumption::Learned(&outcome), &world) else {
+        panic!("forwarded")
+    };
+    let bytes = |text: &str| text.as_bytes().to_vec();
+    assert_eq!(
+        edits,
+        [
+            Edit::Remove(bytes("x_tenant_id")),
+            Edit::Set(bytes("x-routing-key"), bytes("a.acme")),
+            Edit::Add(bytes("x-routing-key"), bytes("b.acme")),
+            Edit::Set(bytes("x-tenant-id"), bytes("acme")),
+        ]
+    );
+    assert_eq!(code(&start(&mut engine, &world, &headers)), "forwarded", "warm now");
+}
+
+#[test]
+fn nobody_is_asked_before_the_token_holds() {
+    let (mut engine, world) = (engine(&json!({})), World::default());
+    for (header, expected) in [("", "TENANT_ID_REQUIRED"), ("Bearer a.b.c", "TOKEN_INVALID")] {
+        assert_eq!(
+            code(&start(&mut engine, &world, &[("authorization", header)])),
+            expected
+        );
+    }
+    assert!(world.counted.borrow().is_empty());
+}
+
+#[test]
+fn who_waits_too_long_is_unavailable() {
+    let (mut engine, world) = (engine(&json!({})), World::default());
+    let token = bearer("acme");
+    let (flow, _) = waiting(start(&mut engine, &world, &[("authorization", &token)]));
+    assert_eq!(flow.deadline_ms(), 1_500);
+    world.now_ms.set(700);
+    let (late, begins) = waiting(start(&mut engine, &world, &[("authorization", &token)]));
+    assert!(!begins);
+    assert_eq!(late.deadline_ms(), 2_200, "each request has its own deadline");
+    let step = flow.resume(&engine, Resumption::DeadlinePassed, &world);
+    assert_eq!(code(&step), "TENANT_MANAGER_UNAVAILABLE");
+}
+
+#[test]
+fn too_many_waiters_are_turned_away_and_a_place_that_is_left_is_free() {
+    let (mut engine, world) = (engine(&json!({})), World::default());
+    let token = bearer("acme");
+    let headers = [("authorization", token.as_str())];
+    let first = waiting(start(&mut engine, &world, &headers));
+    let second = waiting(start(&mut engine, &world, &headers));
+    assert_eq!(code(&start(&mut engine, &world, &headers)), "TENANT_LOOKUP_OVERLOADED");
+    drop(first);
+    assert_eq!(code(&start(&mut engine, &world, &headers)), "waits");
+    drop(second);
+}
+
+#[test]
+fn keys_are_judged_after_the_tenant() {
+    let (mut engine, world) = (engine(&json!({})), World::default());
+    let token = bearer("acme");
+    let headers = [("authorization", token.as_str()), ("x-routing-key", "#")];
+    let (flow, _) = waiting(start(&mut engine, &world, &headers));
+    let suspended = Outcome::Refused {
+        status: "suspended".into(),
+    };
+    let step = flow.resume(&engine, Resumption::Learned(&suspended), &world);
+    assert_eq!(code(&step), "TENANT_SUSPENDED");
+    let (flow, _) = waiting(start(&mut engine, &world, &headers));
+    let outcome = learn(&mut engine, &world, &flow, GRANTED);
+    assert_eq!(
+        code(&flow.resume(&engine, Resumption::Learned(&outcome), &world)),
+        "KEY_REJECTED"
+    );
+}
+
+#[test]
+fn without_a_tenant_manager_nobody_waits() {
+    let (mut engine, world) = (engine(&json!({ "tenant_manager": null })), World::default());
+    let token = bearer("whoever");
+    assert_eq!(
+        code(&start(&mut engine, &world, &[("authorization", &token)])),
+        "forwarded"
+    );
+    assert_eq!(*world.counted.borrow(), [Counter::TenantMessagesProcessed]);
+}

@@ -1,0 +1,285 @@
+//! Stage 1: the request target. Is it hazardous, is it public, which module does it belong to?
+//!
+//! Rules in the order they are applied:
+//!
+//! 1. `CONNECT` is refused unless `paths.connect: allow`; then it is protected.
+//! 2. A hazardous target ([`hazard`]) is refused, or protected with `paths.hazardous: protect`.
+//!    It is never public.
+//! 3. `TRACE`, and a request that asks to change protocol, is never public.
+//! 4. A path under a public prefix is public ([`Prefix::covers_public`]): compared byte for
+//!    byte, and nothing that would need decoding, case folding or normalising is public.
+//! 5. Everything else is protected, `OPTIONS *` and a missing or empty path included.
+//! 6. A protected request gets a module: the first route whose prefix covers the path, else the
+//!    default, else it is refused (404).
+//!
+//! Only the path up to the first `?` is looked at, except for `#` and control bytes, which are
+//! hazardous anywhere in the target. Targets are bytes.
+
+use std::borrow::Cow;
+
+use crate::config::{Module, Modules, Paths};
+use crate::denial::Denial;
+use crate::request::RequestHead;
+
+/// How often an escape may hide another one before the target is hazardous by that alone.
+const MAX_ENCODINGS: usize = 8;
+
+/// What stage 1 makes of a request that it does not refuse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// Passes without authentication, sanitized and unscoped.
+    Public,
+    /// Needs a token; the tenant must have been granted this module.
+    Protected(Module),
+}
+
+/// Applies the rules of this stage.
+///
+/// # Errors
+///
+/// [`Denial::PathRejected`] and [`Denial::RouteNotFound`].
+pub fn route(paths: &Paths, modules: &Modules, head: &RequestHead<'_>) -> Result<Route, Denial> {
+    let method = head.method();
+    let target = head.target().unwrap_or_default();
+    if method == b"CONNECT" {
+        if !paths.allow_connect {
+            return Err(Denial::PathRejected);
+        }
+    } else if hazard(target).is_some() {
+        if paths.reject_hazardous {
+            return Err(Denial::PathRejected);
+        }
+    } else if method != b"TRACE" && !head.is_upgrade() && is_public(paths, method, path_of(target)) {
+        return Ok(Route::Public);
+    }
+    module(modules, path_of(target)).map(Route::Protected)
+}
+
+fn is_public(paths: &Paths, method: &[u8], path: &[u8]) -> bool {
+    paths.public.iter().any(|rule| {
+        let method_fits = rule
+            .methods
+            .as_ref()
+            .is_none_or(|methods| methods.iter().any(|m| m.as_bytes() == method));
+        method_fits && rule.prefix.covers_public(path)
+    })
+}
+
+fn module(modules: &Modules, path: &[u8]) -> Result<Module, Denial> {
+    modules
+        .routes
+        .iter()
+        .find(|route| route.prefix.covers(path))
+        .map(|route| &route.module)
+        .or(modules.default.as_ref())
+        .cloned()
+        .ok_or(Denial::RouteNotFound)
+}
+
+/// The path of a target: up to the first `?`; of an absolute-form target (RFC 9112 §3.2.2) what
+/// follows the authority.
+fn path_of(target: &[u8]) -> &[u8] {
+    let path = target.split(|b| *b == b'?').next().unwrap_or_default();
+    if path.starts_with(b"/") {
+        return path;
+    }
+    let Some(colon) = path.iter().position(|b| *b == b':') else {
+        return path;
+    };
+    let (scheme, rest) = path.split_at(colon);
+    let Some(after) = rest.strip_prefix(b"://") else {
+        return path;
+    };
+    let is_scheme = scheme.first().is_some_and(u8::is_ascii_alphabetic)
+        && scheme
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+    if !is_scheme {
+        return path;
+    }
+    match after.iter().position(|b| *b == b'/') {
+        Some(slash) => after.split_at(slash).1,
+        None => b"",
+    }
+}
+
+/// A segment prefix such as `/health` or `/v1/accounts`: it covers itself and what continues it
+/// with `/`, never `/healthz`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefix(String);
+
+impl Prefix {
+    /// One or more non-empty segments of unreserved characters (RFC 3986 §2.3), each after a
+    /// `/`, none of them made of dots only. `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let segments = text.strip_prefix('/')?;
+        let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+        segments
+            .split('/')
+            .all(|segment| segment.bytes().all(unreserved) && segment.bytes().any(|b| b != b'.'))
+            .then(|| Self(text.to_owned()))
+    }
+
+    /// What follows the prefix in `path`; `None` when the prefix does not cover it.
+    fn rest<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
+        path.strip_prefix(self.0.as_bytes())
+            .filter(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    }
+
+    /// Whether `path` equals the prefix or continues it with `/`, byte for byte.
+    pub fn covers(&self, path: &[u8]) -> bool {
+        self.rest(path).is_some()
+    }
+
+    /// Whether `path` is public under this prefix: covered, and the rest holds no `%`, no `;`,
+    /// no empty segment (so no trailing `/` either), no segment of dots only, and nothing but
+    /// `pchar` (RFC 3986 §3.3).
+    pub fn covers_public(&self, path: &[u8]) -> bool {
+        let plain = |segment: &[u8]| segment.iter().any(|b| *b != b'.') && segment.iter().all(|b| is_plain_pchar(*b));
+        match self.rest(path).map(|rest| rest.strip_prefix(b"/")) {
+            None => false,
+            Some(None) => true,
+            Some(Some(segments)) => segments.split(|b| *b == b'/').all(plain),
+        }
+    }
+}
+
+/// `pchar` without `pct-encoded` and without `;`.
+fn is_plain_pchar(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&b)
+}
+
+/// Why a target is hazardous: two parsers could disagree about where it leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hazard {
+    /// A control byte, raw or encoded.
+    Control,
+    /// A literal `#`.
+    Fragment,
+    /// A literal or encoded `\`.
+    Backslash,
+    /// An encoded `/`.
+    EncodedSlash,
+    /// A `.` or `..` segment in any encoding, also followed by `;`.
+    DotSegment,
+    /// A `%` that two hexadecimal digits do not follow.
+    MalformedEscape,
+    /// An overlong UTF-8 sequence, raw or encoded.
+    OverlongUtf8,
+    /// Escapes inside escapes beyond any use.
+    TooManyEncodings,
+}
+
+/// The first hazard of a request target, `None` when there is none.
+pub fn hazard(target: &[u8]) -> Option<Hazard> {
+    if target.iter().any(u8::is_ascii_control) {
+        return Some(Hazard::Control);
+    }
+    if target.contains(&b'#') {
+        return Some(Hazard::Fragment);
+    }
+    path_hazard(target.split(|b| *b == b'?').next().unwrap_or_default())
+}
+
+/// The first hazard of a path, without a query. Also what storage keys are held to.
+pub fn path_hazard(path: &[u8]) -> Option<Hazard> {
+    if path.contains(&b'#') {
+        return Some(Hazard::Fragment);
+    }
+    if !escapes_are_whole(path) {
+        return Some(Hazard::MalformedEscape);
+    }
+    let mut text = Cow::Borrowed(path);
+    for _ in 0..MAX_ENCODINGS {
+        if let Some(hazard) = literal_hazard(&text) {
+            return Some(hazard);
+        }
+        let decoded = decode_once(&text)?;
+        // A slash that decoding brings to light was hidden from whoever matched the raw path.
+        if count(&decoded, b'/') > count(&text, b'/') {
+            return Some(Hazard::EncodedSlash);
+        }
+        text = Cow::Owned(decoded);
+    }
+    Some(Hazard::TooManyEncodings)
+}
+
+/// Hazards that need no decoding.
+fn literal_hazard(path: &[u8]) -> Option<Hazard> {
+    if path.iter().any(u8::is_ascii_control) {
+        return Some(Hazard::Control);
+    }
+    if path.contains(&b'\\') {
+        return Some(Hazard::Backslash);
+    }
+    if path.split(|b| *b == b'/').any(is_dot_segment) {
+        return Some(Hazard::DotSegment);
+    }
+    has_overlong(path).then_some(Hazard::OverlongUtf8)
+}
+
+/// `.` or `..`, alone or before something that a server may cut off (`;` and, once decoded,
+/// `?` and `#`).
+fn is_dot_segment(segment: &[u8]) -> bool {
+    let name = segment
+        .split(|b| matches!(b, b';' | b'?' | b'#'))
+        .next()
+        .unwrap_or_default();
+    name == b"." || name == b".."
+}
+
+/// Lead bytes 0xC0 and 0xC1 are always overlong (RFC 3629 §3); the others when the next byte
+/// says that a shorter form exists, five- and six-byte forms of old decoders included.
+fn has_overlong(path: &[u8]) -> bool {
+    path.iter().any(|b| matches!(b, 0xC0 | 0xC1))
+        || path.windows(2).any(|pair| {
+            matches!(
+                pair,
+                [0xE0, 0x80..=0x9F] | [0xF0, 0x80..=0x8F] | [0xF8, 0x80..=0x87] | [0xFC, 0x80..=0x83]
+            )
+        })
+}
+
+fn escapes_are_whole(path: &[u8]) -> bool {
+    path.split(|b| *b == b'%')
+        .skip(1)
+        .all(|after| matches!(after, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()))
+}
+
+/// Decodes every whole escape once; `None` when there is none left.
+fn decode_once(path: &[u8]) -> Option<Vec<u8>> {
+    let mut parts = path.split(|b| *b == b'%');
+    let mut decoded = parts.next().unwrap_or_default().to_vec();
+    let mut changed = false;
+    for part in parts {
+        match part {
+            [high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                decoded.push(hex_digit(*high).wrapping_shl(4) | hex_digit(*low));
+                decoded.extend_from_slice(rest);
+                changed = true;
+            }
+            // A lone `%` that an earlier round decoded from `%25`: it stands for itself.
+            _ => {
+                decoded.push(b'%');
+                decoded.extend_from_slice(part);
+            }
+        }
+    }
+    changed.then_some(decoded)
+}
+
+/// The value of a hexadecimal digit; the caller has checked that it is one.
+fn hex_digit(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit.wrapping_sub(b'0'),
+        b'a'..=b'f' => digit.wrapping_sub(b'a').wrapping_add(10),
+        _ => digit.wrapping_sub(b'A').wrapping_add(10),
+    }
+}
+
+fn count(text: &[u8], byte: u8) -> usize {
+    text.iter().filter(|b| **b == byte).count()
+}
+
+#[cfg(test)]
+mod tests;

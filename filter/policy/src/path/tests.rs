@@ -1,0 +1,249 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::{ModuleRoute, PublicPath};
+
+fn paths() -> Paths {
+    let rule = |prefix: &str, methods: Option<&[&str]>| PublicPath {
+        prefix: Prefix::parse(prefix).unwrap(),
+        methods: methods.map(|names| names.iter().map(|m| (*m).to_owned()).collect()),
+    };
+    Paths {
+        public: vec![rule("/health", None), rule("/swagger/v1", Some(&["GET"]))],
+        reject_hazardous: true,
+        allow_connect: false,
+    }
+}
+
+fn modules() -> Modules {
+    Modules {
+        default: Some(Module::new("onboarding").unwrap()),
+        routes: vec![ModuleRoute {
+            prefix: Prefix::parse("/v1/transactions").unwrap(),
+            module: Module::new("transaction").unwrap(),
+        }],
+    }
+}
+
+fn decide(method: &str, target: &[u8]) -> Result<Route, Denial> {
+    let fields = [(&b":method"[..], method.as_bytes()), (b":path", target)];
+    route(&paths(), &modules(), &RequestHead::new(&fields))
+}
+
+fn is_public(target: &[u8]) -> bool {
+    decide("GET", target) == Ok(Route::Public)
+}
+
+#[test]
+fn hazards_are_found_in_every_disguise() {
+    for (target, expected) in [
+        (&b"/a/../b"[..], Hazard::DotSegment),
+        (b"/a/.", Hazard::DotSegment),
+        (b"/..", Hazard::DotSegment),
+        (b"/a/..;/b", Hazard::DotSegment),
+        (b"/a/.;x=1/b", Hazard::DotSegment),
+        (b"/a/%2e%2e/b", Hazard::DotSegment),
+        (b"/a/.%2E/b", Hazard::DotSegment),
+        (b"/a/%252e%252e/b", Hazard::DotSegment),
+        (b"/a/%25252e./b", Hazard::DotSegment),
+        (b"/a/..%3b/b", Hazard::DotSegment),
+        (b"/a/..%3Fx", Hazard::DotSegment),
+        (b"/a%2fb", Hazard::EncodedSlash),
+        (b"/a%2Fb", Hazard::EncodedSlash),
+        (b"/a%252fb", Hazard::EncodedSlash),
+        (b"/a%5cb", Hazard::Backslash),
+        (b"/a\\b", Hazard::Backslash),
+        (b"/a%255Cb", Hazard::Backslash),
+        (b"/a#b", Hazard::Fragment),
+        (b"/a?x#b", Hazard::Fragment),
+        (b"/a\tb", Hazard::Control),
+        (b"/a?\x7f", Hazard::Control),
+        (b"/a%00", Hazard::Control),
+        (b"/a%0d%0ab", Hazard::Control),
+        (b"/a%7F", Hazard::Control),
+        (b"/a%2500", Hazard::Control),
+        (b"/a%", Hazard::MalformedEscape),
+        (b"/a%2", Hazard::MalformedEscape),
+        (b"/a%zz", Hazard::MalformedEscape),
+        (b"/%%2e", Hazard::MalformedEscape),
+        (b"/a%c0%af", Hazard::OverlongUtf8),
+        (b"/a\xc0\xae", Hazard::OverlongUtf8),
+        (b"/a%c1%1", Hazard::MalformedEscape),
+        (b"/%e0%80%af", Hazard::OverlongUtf8),
+        (b"/%f0%80%80%af", Hazard::OverlongUtf8),
+        (b"/%f8%80%80%80%af", Hazard::OverlongUtf8),
+        (b"/%fc%80%80%80%80%af", Hazard::OverlongUtf8),
+        (b"/%2525252525252525252525", Hazard::TooManyEncodings),
+    ] {
+        assert_eq!(hazard(target), Some(expected), "{}", target.escape_ascii());
+    }
+}
+
+#[test]
+fn ordinary_targets_are_not_hazardous() {
+    for target in [
+        &b"/"[..],
+        b"",
+        b"*",
+        b"/v1/accounts/a.b/..c/...",
+        b"/a%20b",
+        b"/100%25",
+        b"/100%2525",
+        b"/a?x=../../b",
+        b"/a?x=%2e%2e%2f%00%zz\\",
+        b"/caf%c3%a9",
+        b"/caf\xc3\xa9",
+        b"/%ff",
+        b"/a;b=c/d",
+        b"//a",
+        b"/%F0%9F%92%B8",
+    ] {
+        assert_eq!(hazard(target), None, "{}", target.escape_ascii());
+    }
+}
+
+#[test]
+fn public_is_a_byte_wise_matter() {
+    for (target, public, why) in [
+        (&b"/health"[..], true, "the prefix itself"),
+        (b"/health/live", true, "continued by a segment"),
+        (b"/health?x=1", true, "the query is not looked at"),
+        (b"/health/a.b-c_d~e!$&'()*+,=:@", true, "every plain pchar"),
+        (
+            b"http://any.example/health",
+            true,
+            "absolute form is judged by its path",
+        ),
+        (b"/healthz", false, "no segment boundary"),
+        (b"/HEALTH", false, "case counts"),
+        (b"/heal%74h", false, "nothing is decoded"),
+        (b"/health/%61", false, "nor in the rest"),
+        (b"/health;x", false, "parameters"),
+        (b"/health/a;x", false, "parameters in the rest"),
+        (b"//health", false, "empty segment before"),
+        (b"/health//x", false, "empty segment inside"),
+        (b"/health/", false, "empty segment at the end"),
+        (b"/health/...", false, "dots only"),
+        (b"/health/a|b", false, "not a pchar"),
+        (b"/health/\xc3\xa9", false, "not ASCII"),
+        (b"/health/a b", false, "a space"),
+        (b"/api?x=/health", false, "prefix in the query"),
+        (b"/api/health", false, "prefix further inside"),
+        (b"http://any.example?/health", false, "absolute form without a path"),
+        (b"x/http://h/health", false, "not an absolute form"),
+        (b"health", false, "no leading slash"),
+        (b"", false, "empty"),
+        (b"*", false, "asterisk form"),
+        (b"/swagger/v1/x", true, "method fits"),
+        (b"/swagger", false, "half a prefix"),
+    ] {
+        assert_eq!(is_public(target), public, "{why}: {}", target.escape_ascii());
+    }
+    assert_ne!(decide("POST", b"/swagger/v1"), Ok(Route::Public), "method does not fit");
+    assert_ne!(
+        decide("get", b"/swagger/v1"),
+        Ok(Route::Public),
+        "methods are case-sensitive"
+    );
+    assert_ne!(decide("TRACE", b"/health"), Ok(Route::Public), "TRACE is never public");
+    assert_ne!(decide("OPTIONS", b"*"), Ok(Route::Public), "nor is the asterisk form");
+}
+
+#[test]
+fn a_change_of_protocol_is_never_public() {
+    for name in [&b"upgrade"[..], b":protocol", b"Upgrade"] {
+        let fields = [
+            (&b":method"[..], &b"GET"[..]),
+            (b":path", b"/health"),
+            (name, b"websocket"),
+        ];
+        let decided = route(&paths(), &modules(), &RequestHead::new(&fields));
+        assert!(matches!(decided, Ok(Route::Protected(_))), "{}", name.escape_ascii());
+    }
+}
+
+#[test]
+fn connect_is_refused_unless_allowed_and_then_protected() {
+    assert_eq!(decide("CONNECT", b"/health"), Err(Denial::PathRejected));
+    let fields = [(&b":method"[..], &b"CONNECT"[..]), (b":authority", b"db:5432")];
+    let allowing = Paths {
+        allow_connect: true,
+        ..paths()
+    };
+    let decided = route(&allowing, &modules(), &RequestHead::new(&fields));
+    assert!(matches!(decided, Ok(Route::Protected(_))));
+}
+
+#[test]
+fn hazardous_targets_are_refused_or_protected_never_public() {
+    assert_eq!(decide("GET", b"/health/../v1"), Err(Denial::PathRejected));
+    let protecting = Paths {
+        reject_hazardous: false,
+        ..paths()
+    };
+    let fields = [(&b":method"[..], &b"GET"[..]), (b":path", b"/health/%2e%2e/v1")];
+    let decided = route(&protecting, &modules(), &RequestHead::new(&fields));
+    assert!(matches!(decided, Ok(Route::Protected(_))));
+}
+
+#[test]
+fn the_first_matching_route_names_the_module() {
+    let module_of = |target: &[u8]| match decide("GET", target) {
+        Ok(Route::Protected(module)) => module.as_str().to_owned(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(module_of(b"/v1/transactions/7?x"), "transaction");
+    assert_eq!(module_of(b"/v1/transactionsx"), "onboarding");
+    assert_eq!(module_of(b"/"), "onboarding");
+    let none = Modules {
+        default: None,
+        ..modules()
+    };
+    let fields = [(&b":method"[..], &b"GET"[..]), (b":path", b"/v1/unknown")];
+    assert_eq!(
+        route(&paths(), &none, &RequestHead::new(&fields)),
+        Err(Denial::RouteNotFound)
+    );
+}
+
+#[test]
+fn prefixes_are_plain_segments() {
+    for good in ["/health", "/a/b.c", "/~x", "/..a"] {
+        assert!(Prefix::parse(good).is_some(), "{good}");
+    }
+    for bad in [
+        "", "/", "health", "/a/", "//a", "/a//b", "/.", "/a/..", "/...", "/a%20", "/a;b", "/a b", "/é", "/a?b", "/a#",
+    ] {
+        assert!(Prefix::parse(bad).is_none(), "{bad}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn public_means_byte_wise_under_a_prefix(target in proptest::collection::vec(any::<u8>(), 0..40)) {
+        if is_public(&target) {
+            let path = path_of(&target);
+            prop_assert!(path == b"/health" || path.starts_with(b"/health/")
+                || path == b"/swagger/v1" || path.starts_with(b"/swagger/v1/"));
+        }
+    }
+
+    #[test]
+    fn no_disguise_makes_a_protected_path_public(
+        base in "/(health|healthz|v1|swagger)(/[a-z.]{0,6}){0,3}",
+        at in 0usize..24,
+        disguise in prop::sample::select(vec![
+            &b"%2e"[..], b"%2f", b"%68", b"..", b"/../", b"/./", b";", b";x=1", b"//", b"\\", b"%5c", b"%00", b"#", b"%", b"%c0%af", b"H",
+        ]),
+    ) {
+        let at = at.min(base.len());
+        let mut disguised = base.as_bytes().to_vec();
+        disguised.splice(at..at, disguise.iter().copied());
+        if is_public(&disguised) {
+            // Plain letters and dots inside a segment are no disguise; the path was under a
+            // prefix before, and nothing else can be added to it and leave it public.
+            prop_assert!(base.starts_with("/health/"), "{base}");
+            prop_assert!(disguise == b"H" || disguise == b"..", "{}", disguised.escape_ascii());
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Lookups under way: one per tenant and worker, however many requests wait.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use crate::tenant_id::TenantId;
+
+/// Names one lookup of this worker. Never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LookupId(pub u64);
+
+/// A place among the waiting requests. Dropping it frees the place, however the wait ends.
+#[derive(Debug)]
+pub struct Seat {
+    lookup: LookupId,
+    here: Rc<Cell<usize>>,
+    everywhere: Rc<Cell<usize>>,
+}
+
+impl Seat {
+    fn take(lookup: LookupId, here: &Rc<Cell<usize>>, everywhere: &Rc<Cell<usize>>) -> Self {
+        here.set(here.get().saturating_add(1));
+        everywhere.set(everywhere.get().saturating_add(1));
+        Self {
+            lookup,
+            here: Rc::clone(here),
+            everywhere: Rc::clone(everywhere),
+        }
+    }
+
+    /// The lookup that is waited for.
+    pub fn lookup(&self) -> LookupId {
+        self.lookup
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.here.set(self.here.get().saturating_sub(1));
+        self.everywhere.set(self.everywhere.get().saturating_sub(1));
+    }
+}
+
+/// A lookup under way.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    pub(super) tenant: TenantId,
+    pub(super) traceparent: Option<String>,
+    /// The API keys tried so far.
+    pub(super) attempts: usize,
+    /// When it is over, answered or not (monotonic milliseconds).
+    pub(super) ends_ms: u64,
+    waiters: Rc<Cell<usize>>,
+}
+
+/// How a request gets to wait.
+#[derive(Debug)]
+pub(super) enum Joined {
+    /// A lookup is under way already.
+    Following(Seat),
+    /// This one begins it.
+    Leading(Seat),
+    /// Too many wait.
+    Overloaded,
+}
+
+/// The lookups of one worker.
+#[derive(Debug)]
+pub(super) struct Inflight {
+    by_tenant: HashMap<TenantId, LookupId>,
+    lookups: HashMap<LookupId, Lookup>,
+    waiting: Rc<Cell<usize>>,
+    max_waiters: usize,
+    next: u64,
+}
+
+impl Inflight {
+    pub(super) fn new(max_waiters: usize) -> Self {
+        Self {
+            by_tenant: HashMap::new(),
+            lookups: HashMap::new(),
+            waiting: Rc::default(),
+            max_waiters,
+            next: 0,
+        }
+    }
+
+    /// A seat at the lookup of `tenant`. At most `max_waiters` wait, at most an eighth of them
+    /// (and at least one) for the same tenant. A lookup past its end is not joined any more: its
+    /// answer got lost with whatever should have brought it.
+    pub(super) fn join(
+        &mut self,
+        tenant: &TenantId,
+        traceparent: impl FnOnce() -> Option<String>,
+        now_ms: u64,
+        ends_ms: u64,
+    ) -> Joined {
+        if self.waiting.get() >= self.max_waiters {
+            return Joined::Overloaded;
+        }
+        if let Some(id) = self.by_tenant.get(tenant).copied() {
+            match self.lookups.get(&id) {
+                Some(lookup) if now_ms < lookup.ends_ms => {
+                    let share = (self.max_waiters / 8).max(1);
+                    if lookup.waiters.get() >= share {
+                        return Joined::Overloaded;
+                    }
+                    return Joined::Following(Seat::take(id, &lookup.waiters, &self.waiting));
+                }
+                _ => {
+                    self.finish(id);
+                }
+            }
+        }
+        let id = LookupId(self.next);
+        self.next = self.next.wrapping_add(1);
+        let waiters = Rc::default();
+        let seat = Seat::take(id, &waiters, &self.waiting);
+        let lookup = Lookup {
+            tenant: tenant.clone(),
+            traceparent: traceparent(),
+            attempts: 0,
+            ends_ms,
+            waiters,
+        };
+        self.lookups.insert(id, lookup);
+        self.by_tenant.insert(tenant.clone(), id);
+        Joined::Leading(seat)
+    }
+
+    pub(super) fn find(&mut self, id: LookupId) -> Option<&mut Lookup> {
+        self.lookups.get_mut(&id)
+    }
+
+    /// Ends a lookup; the next request for its tenant begins a new one.
+    pub(super) fn finish(&mut self, id: LookupId) -> Option<Lookup> {
+        let lookup = self.lookups.remove(&id)?;
+        if self.by_tenant.get(&lookup.tenant) == Some(&id) {
+            self.by_tenant.remove(&lookup.tenant);
+        }
+        Some(lookup)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(name: &str) -> TenantId {
+        TenantId::parse(name, false).unwrap()
+    }
+
+    fn join(inflight: &mut Inflight, name: &str) -> Joined {
+        inflight.join(&tenant(name), || None, 0, 1_000)
+    }
+
+    #[test]
+    fn the_first_leads_and_the_others_follow() {
+        let mut inflight = Inflight::new(64);
+        let Joined::Leading(first) = join(&mut inflight, "a") else {
+            panic!("the first leads")
+        };
+        let Joined::Following(second) = join(&mut inflight, "a") else {
+            panic!("the second follows")
+        };
+        assert_eq!(first.lookup(), second.lookup());
+        drop(first);
+        let Joined::Following(_third) = join(&mut inflight, "a") else {
+            panic!("the leader's leaving changes nothing")
+        };
+        assert!(inflight.finish(second.lookup()).is_some());
+        assert!(matches!(join(&mut inflight, "a"), Joined::Leading(_)));
+    }
+
+    #[test]
+    fn seats_are_bounded_in_all_and_per_tenant_and_are_freed() {
+        let mut inflight = Inflight::new(16);
+        let seats: Vec<Joined> = (0..2).map(|_| join(&mut inflight, "a")).collect();
+        assert!(
+            matches!(join(&mut inflight, "a"), Joined::Overloaded),
+            "an eighth per tenant"
+        );
+        let others: Vec<Joined> = (0..14).map(|n| join(&mut inflight, &format!("t{n}"))).collect();
+        assert!(matches!(join(&mut inflight, "b"), Joined::Overloaded), "all of them");
+        drop(seats);
+        assert!(matches!(join(&mut inflight, "b"), Joined::Leading(_)));
+        drop(others);
+        assert_eq!(inflight.waiting.get(), 0);
+    }
+
+    #[test]
+    fn a_lookup_past_its_end_is_begun_anew() {
+        let mut inflight = Inflight::new(64);
+        let Joined::Leading(lost) = join(&mut inflight, "a") else {
+            panic!("leads")
+        };
+        let Joined::Leading(anew) = inflight.join(&tenant("a"), || None, 1_000, 2_000) else {
+            panic!("leads again")
+        };
+        assert_ne!(lost.lookup(), anew.lookup());
+        assert!(inflight.finish(lost.lookup()).is_none(), "the lost one is forgotten");
+        assert!(matches!(
+            inflight.join(&tenant("a"), || None, 1_001, 2_001),
+            Joined::Following(_)
+        ));
+    }
+}

@@ -1,0 +1,123 @@
+//! One question to the Tenant Manager, and what its answer means.
+
+use super::record::{self, Record};
+use crate::config::{ServiceName, TenantManager};
+use crate::telemetry::LookupFailure;
+use crate::tenant_id::TenantId;
+use std::rc::Rc;
+
+/// An HTTP call that the shell makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callout {
+    /// The Envoy cluster.
+    pub cluster: String,
+    /// Pseudo-headers and headers. They hold the API key: not for logs.
+    pub headers: Vec<(&'static str, String)>,
+    /// How long the answer may take, in milliseconds; never 0.
+    pub timeout_ms: u32,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, Copy)]
+pub enum Answer<'a> {
+    /// Headers and a body.
+    Http {
+        /// `:status`; 0 when it cannot be read.
+        status: u16,
+        /// The body, or `None` when it is larger than `max_body_bytes`.
+        body: Option<&'a [u8]>,
+    },
+    /// The call could not be made, or was reset.
+    Unreachable,
+}
+
+/// What is known of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its record.
+    Found(Rc<Record>),
+    /// It is refused with this status.
+    Refused {
+        /// `suspended`, `purged`, …
+        status: String,
+    },
+    /// Access is denied without a status.
+    AccessDenied,
+    /// There is no such tenant.
+    NotFound,
+    /// Its service is not set up.
+    NotProvisioned,
+    /// The Tenant Manager gave no usable answer. Never cached.
+    Unavailable,
+}
+
+/// The call that asks about `tenant` with one of the API keys. `timeout_ms` is what is left of
+/// the lookup's time.
+pub(super) fn question(
+    manager: &TenantManager,
+    service: &ServiceName,
+    tenant: &TenantId,
+    key: usize,
+    traceparent: Option<&str>,
+    timeout_ms: u32,
+) -> Callout {
+    let api_key = manager
+        .api_keys
+        .get(key)
+        .map(|key| key.expose().to_owned())
+        .unwrap_or_default();
+    let mut headers = vec![
+        (":method", "GET".to_owned()),
+        (":path", manager.path.expand(tenant.as_str(), service)),
+        (":authority", manager.authority.clone()),
+        ("accept", "application/json".to_owned()),
+        ("x-api-key", api_key),
+    ];
+    if let Some(traceparent) = traceparent {
+        headers.push(("traceparent", traceparent.to_owned()));
+    }
+    Callout {
+        cluster: manager.cluster.clone(),
+        headers,
+        timeout_ms: timeout_ms.max(1),
+    }
+}
+
+/// How the answer table reads an answer about `tenant`.
+///
+/// # Errors
+///
+/// Why there is no outcome.
+pub(super) fn outcome(
+    answer: Answer<'_>,
+    tenant: &TenantId,
+    fold_uuid: bool,
+    needs_id: bool,
+) -> Result<Outcome, LookupFailure> {
+    let (status, body) = match answer {
+        Answer::Unreachable => return Err(LookupFailure::Unreachable),
+        Answer::Http { status, body } => (status, body),
+    };
+    match status {
+        200 => {
+            let record = body.and_then(Record::parse).ok_or(LookupFailure::BadRecord)?;
+            let is_about_tenant = match record.id() {
+                Some(id) => TenantId::parse(id, fold_uuid).as_ref() == Some(tenant),
+                None => !needs_id,
+            };
+            if is_about_tenant {
+                Ok(Outcome::Found(Rc::new(record)))
+            } else {
+                Err(LookupFailure::BadRecord)
+            }
+        }
+        403 => Ok(body
+            .and_then(record::refused_status)
+            .map_or(Outcome::AccessDenied, |status| Outcome::Refused { status })),
+        404 => Ok(Outcome::NotFound),
+        422 => Ok(Outcome::NotProvisioned),
+        401 => Err(LookupFailure::Unauthorized),
+        500..=599 => Err(LookupFailure::ServerError),
+        _ => Err(LookupFailure::UnexpectedStatus),
+    }
+}

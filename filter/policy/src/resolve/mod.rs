@@ -1,0 +1,212 @@
+//! Stage 4: what is known about the tenant? From the worker's cache, or from the Tenant Manager.
+//!
+//! Rules in the order they are applied:
+//!
+//! 1. A fresh outcome in the worker's cache answers at once ([`local`]).
+//! 2. Otherwise the request waits for the one lookup of this tenant and worker ([`inflight`]);
+//!    the first to wait begins it, and it outlives every request that waits. Beyond
+//!    `max_waiters` requests, or an eighth of them for one tenant: 503
+//!    `TENANT_LOOKUP_OVERLOADED`.
+//! 3. The Tenant Manager is asked with the API key that worked last; a 401 is asked again once
+//!    with the other one. `timeout_ms` covers both ([`lookup`]).
+//! 4. An outcome is cached, a failure is not. Whoever waited gets what was learned; who has
+//!    waited for `timeout_ms` + 500 ms gets 503 `TENANT_MANAGER_UNAVAILABLE`.
+
+mod inflight;
+mod local;
+mod lookup;
+mod record;
+
+use std::rc::Rc;
+
+pub use inflight::{LookupId, Seat};
+pub use lookup::{Answer, Callout, Outcome};
+pub use record::{Isolation, Record};
+
+use crate::config::{Config, TenantManager};
+use crate::denial::Denial;
+use crate::node::Node;
+use crate::request::RequestHead;
+use crate::telemetry::{Counter, Gauge};
+use crate::tenant_id::TenantId;
+use inflight::{Inflight, Joined};
+use local::Local;
+
+/// What a waiting request is given beyond `timeout_ms`, for the way of the answer.
+const GRACE_MS: u64 = 500;
+/// How often expired entries are swept out of the cache.
+const SWEEP_MS: u64 = 10_000;
+
+/// The state of this stage, per worker.
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    local: Local,
+    inflight: Inflight,
+    /// The API key that worked last.
+    preferred_key: usize,
+    next_sweep_ms: Option<u64>,
+}
+
+/// What stage 4 makes of a request.
+#[derive(Debug)]
+pub(crate) enum Resolution {
+    /// It is known.
+    Known(Rc<Outcome>),
+    /// It must wait.
+    Wait(Wait),
+}
+
+/// A wait for a lookup.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    /// The place among the waiting.
+    pub(crate) seat: Seat,
+    /// Whether this request began the lookup, so that it must be started.
+    pub(crate) begins: bool,
+    /// When the request is answered by itself, in monotonic milliseconds.
+    pub(crate) deadline_ms: u64,
+}
+
+impl Resolver {
+    pub(crate) fn new(manager: &TenantManager) -> Self {
+        Self {
+            local: Local::new(manager.cache),
+            inflight: Inflight::new(manager.max_waiters),
+            preferred_key: 0,
+            next_sweep_ms: None,
+        }
+    }
+
+    pub(crate) fn resolve(
+        &mut self,
+        manager: &TenantManager,
+        tenant: &TenantId,
+        head: &RequestHead<'_>,
+        node: &impl Node,
+    ) -> Result<Resolution, Denial> {
+        let now_ms = node.monotonic_ms();
+        if let Some(outcome) = self.with_local(node, |local| local.lookup(tenant, now_ms)) {
+            return Ok(Resolution::Known(outcome));
+        }
+        let deadline_ms = now_ms
+            .saturating_add(u64::from(manager.timeout_ms))
+            .saturating_add(GRACE_MS);
+        let (seat, begins) = match self.inflight.join(tenant, || head.traceparent(), now_ms, deadline_ms) {
+            Joined::Following(seat) => (seat, false),
+            Joined::Leading(seat) => (seat, true),
+            Joined::Overloaded => return Err(Denial::LookupOverloaded),
+        };
+        Ok(Resolution::Wait(Wait {
+            seat,
+            begins,
+            deadline_ms,
+        }))
+    }
+
+    /// The first call of a lookup; `None` when the lookup is over or was started before.
+    pub(crate) fn question(&mut self, config: &Config, id: LookupId) -> Option<Callout> {
+        let manager = config.tenant_manager.as_ref()?;
+        let lookup = self.inflight.find(id).filter(|lookup| lookup.attempts == 0)?;
+        lookup.attempts = 1;
+        Some(lookup::question(
+            manager,
+            &config.service,
+            &lookup.tenant,
+            self.preferred_key,
+            lookup.traceparent.as_deref(),
+            manager.timeout_ms,
+        ))
+    }
+
+    /// Takes an answer in. Gives the outcome for whoever waits, or the next call to make.
+    pub(crate) fn answered(&mut self, config: &Config, id: LookupId, answer: Answer<'_>, node: &impl Node) -> Answered {
+        let Some(manager) = config.tenant_manager.as_ref() else {
+            return Answered::Forgotten;
+        };
+        let now_ms = node.monotonic_ms();
+        if let Some(callout) = self.other_key(config, manager, id, answer, now_ms) {
+            return Answered::Again(callout);
+        }
+        let Some(lookup) = self.inflight.finish(id) else {
+            return Answered::Forgotten;
+        };
+        let needs_id = config.scope.emit.schema.is_some();
+        let outcome = lookup::outcome(answer, &lookup.tenant, config.tenant_id.fold_uuid, needs_id);
+        let outcome = Rc::new(outcome.unwrap_or_else(|failure| {
+            node.count(Counter::TenantConnectionErrors(failure));
+            Outcome::Unavailable
+        }));
+        if matches!(*outcome, Outcome::Found(_)) {
+            node.count(Counter::TenantConnections);
+        }
+        self.with_local(node, |local| local.insert(lookup.tenant, Rc::clone(&outcome), now_ms));
+        self.next_sweep_ms.get_or_insert(now_ms.saturating_add(SWEEP_MS));
+        Answered::Settled(outcome)
+    }
+
+    /// After the first 401, the call with the other API key in what is left of the time. The
+    /// worker prefers that key from then on.
+    fn other_key(
+        &mut self,
+        config: &Config,
+        manager: &TenantManager,
+        id: LookupId,
+        answer: Answer<'_>,
+        now_ms: u64,
+    ) -> Option<Callout> {
+        if !matches!(answer, Answer::Http { status: 401, .. }) {
+            return None;
+        }
+        let lookup = self
+            .inflight
+            .find(id)
+            .filter(|lookup| lookup.attempts < manager.api_keys.len())?;
+        let left_ms = lookup.ends_ms.saturating_sub(GRACE_MS).saturating_sub(now_ms);
+        let timeout_ms = u32::try_from(left_ms).ok().filter(|left| *left > 0)?;
+        lookup.attempts = lookup.attempts.saturating_add(1);
+        self.preferred_key = if self.preferred_key == 0 { 1 } else { 0 };
+        Some(lookup::question(
+            manager,
+            &config.service,
+            &lookup.tenant,
+            self.preferred_key,
+            lookup.traceparent.as_deref(),
+            timeout_ms,
+        ))
+    }
+
+    /// Does what is due by time alone; gives when it wants to be called again.
+    pub(crate) fn tick(&mut self, node: &impl Node) -> Option<u64> {
+        let now_ms = node.monotonic_ms();
+        if self.next_sweep_ms.is_some_and(|due| due <= now_ms) {
+            self.with_local(node, |local| local.sweep(now_ms));
+            self.next_sweep_ms = (!self.local.is_empty()).then(|| now_ms.saturating_add(SWEEP_MS));
+        }
+        self.next_sweep_ms
+    }
+
+    /// Works on the cache and moves the gauge by what that changed.
+    fn with_local<T>(&mut self, node: &impl Node, work: impl FnOnce(&mut Local) -> T) -> T {
+        let before = self.local.records();
+        let result = work(&mut self.local);
+        let change = self.local.records().saturating_sub(before);
+        if change != 0 {
+            node.adjust(Gauge::TenantConsumersActive, change);
+        }
+        result
+    }
+}
+
+/// What an answer leads to.
+#[derive(Debug)]
+pub enum Answered {
+    /// The lookup is over; this is for everyone who waits for it.
+    Settled(Rc<Outcome>),
+    /// It is asked once more.
+    Again(Callout),
+    /// Nobody asked, or not any more.
+    Forgotten,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+use std::cell::{Cell, RefCell};
+
+use serde_json::json;
+
+use super::*;
+use crate::config::{Plugin, compile};
+use crate::telemetry::LookupFailure;
+
+#[derive(Default)]
+struct World {
+    now_ms: Cell<u64>,
+    counted: RefCell<Vec<Counter>>,
+    consumers: Cell<i64>,
+}
+
+impl Node for World {
+    fn realtime_ms(&self) -> u64 {
+        0
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        self.now_ms.get()
+    }
+
+    fn count(&self, counter: Counter) {
+        self.counted.borrow_mut().push(counter);
+    }
+
+    fn adjust(&self, _: Gauge, by: i64) {
+        self.consumers.set(self.consumers.get() + by);
+    }
+}
+
+fn config() -> Config {
+    let document = json!({
+        "version": "v1", "enabled": true, "service": "ledger",
+        "auth": { "issuers": [{ "issuer": "i", "algorithms": ["HS256"], "jwks": { "inline": { "keys": [
+            { "kty": "oct", "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2Vj" }] } } }] },
+        "tenant_manager": { "cluster": "tm", "authority": "tm", "api_keys": [{ "value": "one" }, { "value": "two" }], "timeout_ms": 1000 },
+    });
+    match compile(document.to_string().as_bytes(), &|_| None).map(|compiled| compiled.plugin) {
+        Ok(Plugin::MultiTenant(config)) => *config,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn acme() -> TenantId {
+    TenantId::parse("acme", false).unwrap()
+}
+
+struct Fixture {
+    config: Config,
+    resolver: Resolver,
+    world: World,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let config = config();
+        let resolver = Resolver::new(config.tenant_manager.as_ref().unwrap());
+        Self {
+            config,
+            resolver,
+            world: World::default(),
+        }
+    }
+
+    fn resolve(&mut self) -> Resolution {
+        let manager = self.config.tenant_manager.as_ref().unwrap();
+        self.resolver
+            .resolve(manager, &acme(), &RequestHead::new(&[]), &self.world)
+            .unwrap()
+    }
+
+    fn wait(&mut self) -> Wait {
+        match self.resolve() {
+            Resolution::Wait(wait) => wait,
+            known => panic!("{known:?}"),
+        }
+    }
+
+    fn answered(&mut self, lookup: LookupId, status: u16, body: &str) -> Answered {
+        let answer = Answer::Http {
+            status,
+            body: Some(body.as_bytes()),
+        };
+        self.resolver.answered(&self.config, lookup, answer, &self.world)
+    }
+}
+
+fn api_key(callout: &Callout) -> &str {
+    callout
+        .headers
+        .iter()
+        .find(|(name, _)| *name == "x-api-key")
+        .map(|(_, value)| value.as_str())
+        .unwrap()
+}
+
+#[test]
+fn one_lookup_serves_everyone_and_is_remembered() {
+    let mut fixture = Fixture::new();
+    let first = fixture.wait();
+    let second = fixture.wait();
+    assert!(first.begins && !second.begins);
+    assert_eq!(first.deadline_ms, 1_500);
+    let lookup = first.seat.lookup();
+    drop(first);
+    let callout = fixture.resolver.question(&fixture.config, lookup).expect("begins");
+    assert_eq!(callout.timeout_ms, 1_000);
+    assert!(
+        fixture.resolver.question(&fixture.config, lookup).is_none(),
+        "only once"
+    );
+    let Answered::Settled(outcome) = fixture.answered(lookup, 200, r#"{"id":"acme"}"#) else {
+        panic!("settled")
+    };
+    assert!(matches!(*outcome, Outcome::Found(_)));
+    assert!(matches!(fixture.resolve(), Resolution::Known(_)));
+    assert_eq!(*fixture.world.counted.borrow(), [Counter::TenantConnections]);
+    assert_eq!(fixture.world.consumers.get(), 1);
+    assert!(
+        matches!(fixture.answered(lookup, 200, "{}"), Answered::Forgotten),
+        "an answer counts once"
+    );
+}
+
+#[test]
+fn a_401_is_asked_again_with_the_other_key_in_what_is_left_of_the_time() {
+    let mut fixture = Fixture::new();
+    let lookup = fixture.wait().seat.lookup();
+    let callout = fixture.resolver.question(&fixture.config, lookup).expect("begins");
+    assert_eq!(api_key(&callout), "one");
+    fixture.world.now_ms.set(400);
+    let Answered::Again(callout) = fixture.answered(lookup, 401, "") else {
+        panic!("again")
+    };
+    assert_eq!((api_key(&callout), callout.timeout_ms), ("two", 600));
+    let Answered::Settled(outcome) = fixture.answered(lookup, 401, "") else {
+        panic!("not a third time")
+    };
+    assert_eq!(*outcome, Outcome::Unavailable);
+    assert_eq!(
+        *fixture.world.counted.borrow(),
+        [Counter::TenantConnectionErrors(LookupFailure::Unauthorized)]
+    );
+    let lookup = fixture.wait().seat.lookup();
+    let callout = fixture.resolver.question(&fixture.config, lookup).expect("begins");
+    assert_eq!(api_key(&callout), "two", "the key that was tried last is preferred");
+}
+
+#[test]
+fn a_401_that_comes_too_late_is_not_asked_again() {
+    let mut fixture = Fixture::new();
+    let lookup = fixture.wait().seat.lookup();
+    fixture.resolver.question(&fixture.config, lookup).expect("begins");
+    fixture.world.now_ms.set(1_000);
+    assert!(matches!(fixture.answered(lookup, 401, ""), Answered::Settled(_)));
+}
+
+#[test]
+fn the_answer_table_is_kept() {
+    use LookupFailure::{BadRecord, ServerError, Unauthorized, UnexpectedStatus, Unreachable};
+    let http = |status, body: &'static str| Answer::Http {
+        status,
+        body: Some(body.as_bytes()),
+    };
+    let refused = |status: &str| Ok(Outcome::Refused { status: status.into() });
+    for (answer, expected) in [
+        (http(403, r#"{"status":"suspended"}"#), refused("suspended")),
+        (http(403, r#"{"status":"purged"}"#), refused("purged")),
+        (http(403, r#"{"status":"active"}"#), Ok(Outcome::AccessDenied)),
+        (http(403, "<html>"), Ok(Outcome::AccessDenied)),
+        (
+            Answer::Http {
+                status: 403,
+                body: None,
+            },
+            Ok(Outcome::AccessDenied),
+        ),
+        (http(404, ""), Ok(Outcome::NotFound)),
+        (http(422, ""), Ok(Outcome::NotProvisioned)),
+        (http(200, ""), Err(BadRecord)),
+        (http(200, r#"{"id":"other"}"#), Err(BadRecord)),
+        (http(200, r#"{"id":"ACME"}"#), Err(BadRecord)),
+        (
+            Answer::Http {
+                status: 200,
+                body: None,
+            },
+            Err(BadRecord),
+        ),
+        (http(401, ""), Err(Unauthorized)),
+        (http(400, ""), Err(UnexpectedStatus)),
+        (http(429, ""), Err(UnexpectedStatus)),
+        (http(204, ""), Err(UnexpectedStatus)),
+        (http(302, ""), Err(UnexpectedStatus)),
+        (http(0, ""), Err(UnexpectedStatus)),
+        (http(500, ""), Err(ServerError)),
+        (http(504, ""), Err(ServerError)),
+        (Answer::Unreachable, Err(Unreachable)),
+    ] {
+        assert_eq!(lookup::outcome(answer, &acme(), false, false), expected, "{answer:?}");
+    }
+    assert!(matches!(
+        lookup::outcome(http(200, "{}"), &acme(), false, false),
+        Ok(Outcome::Found(_))
+    ));
+    assert_eq!(lookup::outcome(http(200, "{}"), &acme(), false, true), Err(BadRecord));
+}
+
+#[test]
+fn expired_records_leave_the_gauge_by_themselves() {
+    let mut fixture = Fixture::new();
+    let lookup = fixture.wait().seat.lookup();
+    fixture.resolver.question(&fixture.config, lookup);
+    fixture.answered(lookup, 200, r#"{"id":"acme"}"#);
+    let due = fixture.resolver.tick(&fixture.world).expect("something to sweep");
+    fixture.world.now_ms.set(due);
+    assert!(fixture.resolver.tick(&fixture.world).is_some(), "still fresh");
+    fixture.world.now_ms.set(120_000);
+    assert_eq!(fixture.resolver.tick(&fixture.world), None, "nothing is left to do");
+    assert_eq!(fixture.world.consumers.get(), 0);
+}

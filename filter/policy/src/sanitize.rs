@@ -1,0 +1,190 @@
+//! Stage 0: what only the filter may say is taken out of every request.
+//!
+//! Removed, all field lines of it, on every path and also from trailers:
+//!
+//! 1. the headers that the filter emits, and every `x-tenant-*`;
+//! 2. look-alikes of those and of the names in scope rules: a name is folded by lower-casing,
+//!    turning every byte that is not a letter or digit into `-`, and collapsing runs; what
+//!    folds to such a name without being it goes (CGI-style servers read them as one);
+//! 3. in trailers and on public paths also the headers that scope rules name: without a tenant
+//!    they cannot be trusted;
+//! 4. on public paths also the headers by which some servers exchange path or method.
+//!
+//! Without `auth.forward_token` the credential is taken out too. Of a request that changes
+//! protocol, `Connection` becomes `Upgrade` alone: a header that it nominates besides would be
+//! dropped by the next hop, ours among them.
+
+use std::collections::HashSet;
+
+use crate::config::Config;
+use crate::request::RequestHead;
+use crate::scope::{Edit, fold};
+
+/// Headers that may exchange path or method behind the proxy.
+const OVERRIDES: [&[u8]; 5] = [
+    b"x-original-url",
+    b"x-rewrite-url",
+    b"x-http-method-override",
+    b"x-http-method",
+    b"x-method-override",
+];
+
+/// Which headers go. Made once per configuration.
+#[derive(Debug)]
+pub struct Sanitizer {
+    /// Folded names of the headers that the filter emits.
+    owned: HashSet<Vec<u8>>,
+    /// Folded name → name as the scope rule has it.
+    scoped: std::collections::HashMap<Vec<u8>, Vec<u8>>,
+    /// Taken out besides, by exact name.
+    credential: Option<Vec<u8>>,
+}
+
+/// Where field lines stand, which decides what may stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The head of a request that will be scoped.
+    Protected,
+    /// The head of a request that passes without a tenant.
+    Public,
+    /// Trailers.
+    Trailers,
+}
+
+impl Sanitizer {
+    /// The rules for one configuration.
+    pub fn new(config: &Config) -> Self {
+        let emit = &config.scope.emit;
+        let owned = emit
+            .named()
+            .map(|(_, name)| fold(name.as_str().as_bytes()).into_owned())
+            .collect();
+        let scoped = config
+            .scope
+            .rules
+            .iter()
+            .map(|rule| {
+                let name = rule.name.as_str().as_bytes();
+                (fold(name).into_owned(), name.to_vec())
+            })
+            .collect();
+        let credential = (!config.auth.forward_token).then(|| config.auth.header.as_str().as_bytes().to_vec());
+        Self {
+            owned,
+            scoped,
+            credential,
+        }
+    }
+
+    /// The edits for `head`; each name is removed once.
+    pub fn edits(&self, head: &RequestHead<'_>, place: Place) -> Vec<Edit> {
+        let mut edits: Vec<Edit> = Vec::new();
+        for (name, _) in head.fields() {
+            if self.must_go(name, place) && !edits.iter().any(|edit| edit.name() == name) {
+                edits.push(Edit::Remove(name.to_vec()));
+            }
+        }
+        if place == Place::Protected && head.has(b"upgrade") {
+            edits.push(Edit::Set(b"connection".to_vec(), b"Upgrade".to_vec()));
+        }
+        edits
+    }
+
+    fn must_go(&self, name: &[u8], place: Place) -> bool {
+        if name.starts_with(b":") {
+            return false;
+        }
+        let folded = fold(name);
+        if folded.starts_with(b"x-tenant-") || self.owned.contains(folded.as_ref()) {
+            return true;
+        }
+        if let Some(exact) = self.scoped.get(folded.as_ref()) {
+            return place != Place::Protected || !name.eq_ignore_ascii_case(exact);
+        }
+        let is_credential = self
+            .credential
+            .as_ref()
+            .is_some_and(|credential| name.eq_ignore_ascii_case(credential));
+        is_credential || (place == Place::Public && OVERRIDES.contains(&folded.as_ref()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scope::HeaderName;
+
+    fn sanitizer() -> Sanitizer {
+        let owned = [&b"x-org"[..], b"x-tenant-id"].map(|name| fold(name).into_owned());
+        let name = HeaderName::parse("x-routing-key").unwrap();
+        let scoped = name.as_str().as_bytes().to_vec();
+        Sanitizer {
+            owned: owned.into_iter().collect(),
+            scoped: [(fold(&scoped).into_owned(), scoped.clone())].into_iter().collect(),
+            credential: None,
+        }
+    }
+
+    fn removed(names: &[&str], place: Place) -> Vec<String> {
+        let fields: Vec<_> = names.iter().map(|name| (name.as_bytes(), &b"v"[..])).collect();
+        sanitizer()
+            .edits(&RequestHead::new(&fields), place)
+            .iter()
+            .map(|edit| String::from_utf8(edit.name().to_vec()).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn owned_headers_and_their_look_alikes_go_everywhere() {
+        let names = [
+            "x-tenant-id",
+            "X-Tenant-Id",
+            "x_tenant_id",
+            "x.tenant--id",
+            "x-tenant-anything",
+            "x-org",
+            "x_org",
+            "X__Org",
+        ];
+        for place in [Place::Protected, Place::Public, Place::Trailers] {
+            assert_eq!(removed(&names, place), names);
+        }
+    }
+
+    #[test]
+    fn scoped_headers_stay_only_where_they_will_be_scoped() {
+        let names = ["x-routing-key", "x_routing_key", "x-routing--key"];
+        assert_eq!(removed(&names, Place::Protected), ["x_routing_key", "x-routing--key"]);
+        assert_eq!(removed(&names, Place::Public), names);
+        assert_eq!(removed(&names, Place::Trailers), names);
+    }
+
+    #[test]
+    fn overrides_of_path_and_method_go_on_public_paths() {
+        let names = ["x-original-url", "X-HTTP-Method-Override", "x_rewrite_url"];
+        assert_eq!(removed(&names, Place::Public), names);
+        assert!(removed(&names, Place::Protected).is_empty());
+    }
+
+    #[test]
+    fn an_upgrade_nominates_nothing_but_itself() {
+        let fields: [(&[u8], &[u8]); 2] = [(b"connection", b"Upgrade, x-tenant-id"), (b"upgrade", b"websocket")];
+        let edits = sanitizer().edits(&RequestHead::new(&fields), Place::Protected);
+        assert_eq!(edits, [Edit::Set(b"connection".to_vec(), b"Upgrade".to_vec())]);
+    }
+
+    #[test]
+    fn strangers_stay_and_a_repeated_name_is_removed_once() {
+        assert!(
+            removed(
+                &["x-tenant", "xtenantid", "host", ":path", "x-routing-keys"],
+                Place::Public
+            )
+            .is_empty()
+        );
+        assert_eq!(
+            removed(&["x-tenant-id", "x-tenant-id"], Place::Protected),
+            ["x-tenant-id"]
+        );
+    }
+}

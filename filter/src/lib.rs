@@ -1,0 +1,36 @@
+//! Tenantgate, the Proxy-Wasm filter: a shell that turns callbacks into steps of the engine
+//! (`tenant-policy`) and steps into hostcalls. It decides nothing.
+//!
+//! The life of a request:
+//!
+//! 1. `on_http_request_headers` ([`http`]) copies the header block and starts a `RequestFlow`.
+//! 2. *Forward*: its edits are applied, the request goes on.
+//! 3. *Reply*: a local response, and the request is over.
+//! 4. *Wait*: the stream is paused, body and trailers with it, and the flow is put among the
+//!    waiting ([`waiting`]) with its deadline.
+//! 5. Who begins a lookup puts its number on this worker's own queue; `on_queue_ready`
+//!    ([`root`]) makes the call, so that it belongs to the root context and outlives the stream.
+//! 6. `on_http_call_response` gives the answer to the engine and wakes every stream that waits
+//!    for it; `on_tick` ends waits whose deadline has passed.
+//!
+//! Every hostcall stands in [`host`].
+
+mod host;
+mod http;
+mod metrics;
+mod root;
+mod waiting;
+
+#[allow(
+    missing_docs,
+    reason = "the macro exports a function and leaves no place for its documentation"
+)]
+mod entry {
+    use proxy_wasm::types::LogLevel;
+
+    proxy_wasm::main! {{
+        // The host filters by its own level; the SDK's would be a second one.
+        proxy_wasm::set_log_level(LogLevel::Trace);
+        proxy_wasm::set_root_context(|context_id| Box::new(crate::root::Root::new(context_id)));
+    }}
+}

@@ -1,0 +1,73 @@
+//! The engine's counters as host metrics, and the clocks: the engine's [`Node`].
+
+use std::time::Instant;
+
+use proxy_wasm::types::LogLevel;
+use tenant_policy::node::Node;
+use tenant_policy::telemetry::{Counter, Gauge};
+
+use crate::host;
+
+/// The node as this worker sees it.
+#[derive(Debug)]
+pub(crate) struct HostNode {
+    start: Instant,
+    /// In the order of [`Counter::ALL`].
+    counters: Vec<Option<u32>>,
+    consumers: Option<u32>,
+}
+
+impl HostNode {
+    /// Defines every metric, so that all of them show before they move. One that the host
+    /// refuses is logged and not counted; requests do not suffer from it.
+    pub(crate) fn new() -> Self {
+        let define = |kind, name: &str| match host::define_metric(kind, name) {
+            Ok(id) => Some(id),
+            Err(host::Refused(status)) => {
+                host::log(
+                    LogLevel::Error,
+                    &format!("metric {name} refused by the host: status {status}"),
+                );
+                None
+            }
+        };
+        Self {
+            start: Instant::now(),
+            counters: Counter::ALL
+                .iter()
+                .map(|counter| define(host::Metric::Counter, counter.name()))
+                .collect(),
+            consumers: define(host::Metric::Gauge, Gauge::TenantConsumersActive.name()),
+        }
+    }
+}
+
+impl Node for HostNode {
+    fn realtime_ms(&self) -> u64 {
+        host::realtime_ms()
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        host::monotonic_ms(self.start)
+    }
+
+    fn count(&self, counter: Counter) {
+        let id = Counter::ALL
+            .iter()
+            .zip(&self.counters)
+            .find(|(known, _)| **known == counter)
+            .and_then(|(_, id)| *id);
+        if let Some(id) = id {
+            host::increment_metric(id, 1);
+        }
+    }
+
+    fn adjust(&self, gauge: Gauge, by: i64) {
+        let id = match gauge {
+            Gauge::TenantConsumersActive => self.consumers,
+        };
+        if let Some(id) = id {
+            host::increment_metric(id, by);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The life of the plugin: configure, tick, queue, answers to calls.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{ContextType, LogLevel};
+use tenant_policy::config::{self, Plugin};
+use tenant_policy::engine::Engine;
+use tenant_policy::flow::Resumption;
+use tenant_policy::node::Node;
+use tenant_policy::resolve::{Answer, Answered, Callout, LookupId};
+use tenant_policy::telemetry::Counter;
+
+use crate::host;
+use crate::http::{self, Identity, Stream, Unconfigured};
+use crate::metrics::HostNode;
+use crate::waiting::Waiting;
+
+/// Counts the queues of all VMs of a node, so that each has a name of its own.
+const QUEUE_NUMBER_KEY: &str = "tenantgate.queue.number";
+/// Longest time between ticks that the host can be asked for.
+const MAX_TICK_MS: u64 = 60_000;
+
+/// A root context: one plugin configuration on one worker.
+pub(crate) struct Root {
+    context: u32,
+    mode: Mode,
+}
+
+enum Mode {
+    /// Not configured yet: nothing may pass.
+    Unconfigured,
+    /// `enabled: false`.
+    SingleTenant,
+    MultiTenant(Rc<Worker>),
+}
+
+impl Root {
+    pub(crate) fn new(context: u32) -> Self {
+        Self {
+            context,
+            mode: Mode::Unconfigured,
+        }
+    }
+
+    fn configure(&mut self) -> bool {
+        let text = match host::plugin_configuration() {
+            Ok(text) => text,
+            Err(host::Refused(status)) => {
+                host::log(
+                    LogLevel::Error,
+                    &format!("configuration cannot be read: status {status}"),
+                );
+                return false;
+            }
+        };
+        let compiled = match config::compile(&text, &|name| std::env::var(name).ok()) {
+            Ok(compiled) => compiled,
+            Err(faults) => {
+                for fault in faults {
+                    host::log(LogLevel::Error, &format!("configuration refused: {fault}"));
+                }
+                return false;
+            }
+        };
+        for warning in &compiled.warnings {
+            host::log(LogLevel::Warn, &format!("configuration: {warning}"));
+        }
+        match compiled.plugin {
+            Plugin::SingleTenant => self.mode = Mode::SingleTenant,
+            Plugin::MultiTenant(config) => {
+                let Some(queue) = own_queue() else {
+                    return false;
+                };
+                let node = HostNode::new();
+                for _ in &compiled.warnings {
+                    node.count(Counter::KeysRefused);
+                }
+                self.mode = Mode::MultiTenant(Rc::new(Worker {
+                    context: self.context,
+                    queue,
+                    node,
+                    engine: RefCell::new(Engine::new(*config)),
+                    waiting: RefCell::default(),
+                    calls: RefCell::default(),
+                    tick_due_ms: RefCell::default(),
+                }));
+            }
+        }
+        true
+    }
+
+    fn worker(&self) -> Option<&Rc<Worker>> {
+        match &self.mode {
+            Mode::MultiTenant(worker) => Some(worker),
+            Mode::Unconfigured | Mode::SingleTenant => None,
+        }
+    }
+}
+
+/// A queue that only this root context is told about.
+fn own_queue() -> Option<u32> {
+    let queue =
+        host::next_number(QUEUE_NUMBER_KEY).and_then(|number| host::register_queue(&format!("tenantgate.{number}")));
+    match queue {
+        Ok(queue) => Some(queue),
+        Err(host::Refused(status)) => {
+            host::log(
+                LogLevel::Error,
+                &format!("no queue to be had from the host: status {status}"),
+            );
+            None
+        }
+    }
+}
+
+impl Context for Root {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _trailers: usize) {
+        if let Some(worker) = self.worker() {
+            worker.call_answered(token, headers, body_size);
+        }
+    }
+}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _size: usize) -> bool {
+        self.configure()
+    }
+
+    fn on_queue_ready(&mut self, queue: u32) {
+        if let Some(worker) = self.worker().filter(|worker| worker.queue == queue) {
+            worker.start_lookups();
+        }
+    }
+
+    fn on_tick(&mut self) {
+        if let Some(worker) = self.worker() {
+            worker.tick();
+        }
+    }
+
+    fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {
+        Some(match &self.mode {
+            Mode::Unconfigured => Box::new(Unconfigured),
+            Mode::SingleTenant => Box::new(Identity),
+            Mode::MultiTenant(worker) => Box::new(Stream::new(context, Rc::clone(worker))),
+        })
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+/// What the streams of a worker share. The engine is borrowed for its own work only, never
+/// across a hostcall that could lead back into the VM.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    context: u32,
+    queue: u32,
+    pub(crate) node: HostNode,
+    pub(crate) engine: RefCell<Engine>,
+    pub(crate) waiting: RefCell<Waiting>,
+    /// Token of a call under way → the lookup that it is for.
+    calls: RefCell<HashMap<u32, LookupId>>,
+    /// When the next tick is due, in monotonic milliseconds.
+    tick_due_ms: RefCell<Option<u64>>,
+}
+
+impl Worker {
+    /// Has a lookup started by the root context. The call must not belong to the stream that
+    /// needs it first: it would be lost with that stream, and with it everyone who waits.
+    pub(crate) fn request_lookup(&self, lookup: LookupId, stream: u32) {
+        if host::enqueue(self.queue, &lookup.0.to_le_bytes()).is_err() {
+            self.settle(lookup, Answer::Unreachable);
+            let _ = host::set_effective_context(stream);
+        }
+    }
+
+    fn start_lookups(&self) {
+        while let Some(item) = host::dequeue(self.queue) {
+            let Ok(number) = <[u8; 8]>::try_from(item) else {
+                continue;
+            };
+            let lookup = LookupId(u64::from_le_bytes(number));
+            let callout = self.engine.borrow_mut().question(lookup);
+            if let Some(callout) = callout {
+                self.call(lookup, &callout);
+            }
+        }
+    }
+
+    fn call(&self, lookup: LookupId, callout: &Callout) {
+        match host::http_call(&callout.cluster, &callout.headers, callout.timeout_ms) {
+            Ok(token) => {
+                self.calls.borrow_mut().insert(token, lookup);
+            }
+            Err(status) => {
+                host::log(
+                    LogLevel::Warn,
+                    &format!("call to cluster {} refused by the host: {status:?}", callout.cluster),
+                );
+                self.settle(lookup, Answer::Unreachable);
+            }
+        }
+    }
+
+    fn call_answered(&self, token: u32, headers: usize, body_size: usize) {
+        let Some(lookup) = self.calls.borrow_mut().remove(&token) else {
+            return;
+        };
+        // A reset in the middle of the body arrives as a callback without headers.
+        if headers == 0 {
+            self.settle(lookup, Answer::Unreachable);
+            return;
+        }
+        let status = host::call_response_status();
+        let max = self.engine.borrow().max_body_bytes();
+        let body = if body_size > max {
+            None
+        } else {
+            host::call_response_body(max).ok()
+        };
+        let body = body.as_ref().map(|body| body.as_slice());
+        self.settle(lookup, Answer::Http { status, body });
+    }
+
+    /// Gives an answer to the engine, and what it means to everyone who waits for it.
+    fn settle(&self, lookup: LookupId, answer: Answer<'_>) {
+        let answered = self.engine.borrow_mut().answered(lookup, answer, &self.node);
+        match answered {
+            Answered::Again(callout) => self.call(lookup, &callout),
+            Answered::Settled(outcome) => {
+                let waiters = self.waiting.borrow_mut().for_lookup(lookup);
+                self.wake(waiters, Resumption::Learned(&outcome));
+            }
+            Answered::Forgotten => {}
+        }
+        self.schedule();
+    }
+
+    fn wake(&self, waiters: Vec<crate::waiting::Waiter>, resumption: Resumption<'_>) {
+        for waiter in waiters {
+            if host::set_effective_context(waiter.stream).is_err() {
+                continue;
+            }
+            let step = waiter.flow.resume(&self.engine.borrow(), resumption, &self.node);
+            http::conclude(step, &waiter.request_id);
+        }
+        let _ = host::set_effective_context(self.context);
+    }
+
+    fn tick(&self) {
+        *self.tick_due_ms.borrow_mut() = None;
+        let overdue = self.waiting.borrow_mut().overdue(self.node.monotonic_ms());
+        self.wake(overdue, Resumption::DeadlinePassed);
+        self.schedule();
+    }
+
+    /// Has the host tick when something is due next, and not at all when nothing is.
+    pub(crate) fn schedule(&self) {
+        let engine_due = self.engine.borrow_mut().tick(&self.node);
+        let waiting_due = self.waiting.borrow().next_deadline_ms();
+        let due = [engine_due, waiting_due].into_iter().flatten().min();
+        if *self.tick_due_ms.borrow() == due {
+            return;
+        }
+        *self.tick_due_ms.borrow_mut() = due;
+        let period_ms = due.map_or(0, |due| {
+            due.saturating_sub(self.node.monotonic_ms()).clamp(1, MAX_TICK_MS)
+        });
+        host::tick_every(u32::try_from(period_ms).unwrap_or_default());
+    }
+}

@@ -1,0 +1,265 @@
+//! The shape of a corpus file.
+//!
+//! A file is a [`Suite`]. `config` members are JSON merge patches (RFC 7396) over the
+//! configuration in `base.yaml`, suite first, then case. Strings that become header names,
+//! header values, paths or bodies are Latin-1: one character is one byte, so `"\xff"` is the
+//! byte 0xFF, which is not UTF-8.
+//!
+//! In a configuration, `{ $keys: [name, …] }` stands for the JWK set of the named keys and
+//! `{ $secret: name }` for the base64url text of an HMAC key ([`crate::mint`]).
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::answer::Answer;
+
+/// `base.yaml`: what every case starts from.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Base {
+    /// The plugin configuration.
+    pub config: Value,
+    /// What the Tenant Manager answers, by tenant id; ids not named here are 404.
+    pub tenants: BTreeMap<String, Answer>,
+}
+
+/// One corpus file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Suite {
+    /// The part of the specification that the cases are about.
+    pub about: String,
+    /// Patch over the base configuration for all cases of the file.
+    #[serde(default)]
+    pub config: Option<Value>,
+    /// The cases, each independent of the others.
+    pub cases: Vec<Case>,
+}
+
+/// One case: a world, some steps, what must come of them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// A sentence that is true when the case passes.
+    pub name: String,
+    /// Whether the real Envoy runs it too.
+    #[serde(default)]
+    pub envoy: bool,
+    /// Worker threads.
+    #[serde(default = "one")]
+    pub workers: usize,
+    /// Patch over the suite's configuration.
+    #[serde(default)]
+    pub config: Option<Value>,
+    /// The configuration as text instead, for what is not even JSON.
+    #[serde(default)]
+    pub raw_config: Option<String>,
+    /// When given, the plugin must refuse its configuration, and one log line must contain
+    /// all parts of each element. `steps` must be empty.
+    #[serde(default)]
+    pub refused: Option<Vec<Vec<String>>>,
+    /// What the Tenant Manager answers, over the base.
+    #[serde(default)]
+    pub tenants: BTreeMap<String, Answer>,
+    /// What happens, in order.
+    #[serde(default)]
+    pub steps: Vec<Step>,
+    /// Counters by metric name, and by how much they have moved at the end.
+    #[serde(default)]
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// A request, and what comes of it.
+    Request(Box<Request>),
+    /// Time passes. Only in cases that the real Envoy does not run.
+    AdvanceMs(u64),
+    /// The Tenant Manager answers differently from now on.
+    Tenants(BTreeMap<String, Answer>),
+}
+
+/// A request and its expectation.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// `GET` when absent.
+    #[serde(default = "get")]
+    pub method: String,
+    /// The raw request target, `/v1/accounts` when absent.
+    #[serde(default = "accounts")]
+    pub path: String,
+    /// The credential: sent as `authorization: Bearer …`.
+    #[serde(default)]
+    pub token: Option<Token>,
+    /// Further field lines, in order; may repeat. `{token}` in a value is replaced by the
+    /// credential of `token`, in which case no `authorization` is added by itself.
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
+    /// A body.
+    #[serde(default)]
+    pub body: Option<String>,
+    /// Trailers; make the request chunked.
+    #[serde(default)]
+    pub trailers: Vec<(String, String)>,
+    /// The worker that gets the request (the real Envoy chooses for itself).
+    #[serde(default)]
+    pub worker: usize,
+    /// How often the same request is sent, one after another; the expectation holds for each,
+    /// `tm_calls` for all of them together.
+    #[serde(default = "one")]
+    pub times: usize,
+    /// What must come of it.
+    pub expect: Expect,
+}
+
+/// What must come of a request. Exactly one of `forwarded` and `denied` is given.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// The request reached the upstream, like this.
+    #[serde(default)]
+    pub forwarded: Option<Forwarded>,
+    /// The filter answered by itself, like this. The upstream saw nothing.
+    #[serde(default)]
+    pub denied: Option<Denied>,
+    /// How many requests the Tenant Manager got during this step, where that matters.
+    #[serde(default)]
+    pub tm_calls: Option<usize>,
+    /// What the last request to the Tenant Manager during this step was like.
+    #[serde(default)]
+    pub tm_request: Option<Forwarded>,
+    /// Substrings that no log line of this step may hold.
+    #[serde(default)]
+    pub log_absent: Vec<String>,
+}
+
+/// What a peer received.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forwarded {
+    /// The request target as received; not looked at when absent.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Header name → the values of its field lines in order, `[]` when it must be absent.
+    /// A string is short for a list of one.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Lines>,
+    /// The body as received; not looked at when absent.
+    #[serde(default)]
+    pub body: Option<String>,
+    /// Trailers as received, likewise.
+    #[serde(default)]
+    pub trailers: BTreeMap<String, Lines>,
+}
+
+/// A denial as the client sees it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Denied {
+    /// HTTP status.
+    pub status: u16,
+    /// The member `code` of the body. The body must be exactly `code`, `title`, `message`.
+    /// Absent for a gRPC reply.
+    #[serde(default)]
+    pub code: Option<String>,
+    /// The member `title`; not looked at when absent.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// The member `message`; not looked at when absent.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// Response headers, as in [`Forwarded`].
+    #[serde(default)]
+    pub headers: BTreeMap<String, Lines>,
+}
+
+/// The values of a header's field lines.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Lines {
+    /// One field line.
+    One(String),
+    /// Any number of them, none included.
+    Many(Vec<String>),
+}
+
+/// A credential.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Token {
+    /// A valid token of this tenant, signed with the key `main-rs256`.
+    Tenant(String),
+    /// Anything else.
+    Made(Box<Made>),
+}
+
+/// A token made to measure.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Made {
+    /// The whole credential as it stands; nothing else is looked at.
+    #[serde(default)]
+    pub raw: Option<String>,
+    /// The tenant, put into `tenantId`; absent leaves the claim out.
+    #[serde(default)]
+    pub tenant: Option<String>,
+    /// The key that signs, `main-rs256` when absent. Chooses `alg` and `kid` too.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// Merge patch over the JOSE header `{"alg":…,"kid":…,"typ":"JWT"}`.
+    #[serde(default)]
+    pub header: Option<Value>,
+    /// Merge patch over the claims `{"iss":…,"aud":"api","sub":"user-1","iat":now,"exp":now+3600,"tenantId":…}`.
+    /// `{ $now: -5 }` stands for the time of sending minus five seconds, as a number.
+    #[serde(default)]
+    pub claims: Option<Value>,
+    /// The JOSE header as text instead, for what is not a JSON object.
+    #[serde(default)]
+    pub raw_header: Option<String>,
+    /// The claims as text instead; `$NOW+n` and `$NOW-n` are replaced.
+    #[serde(default)]
+    pub raw_claims: Option<String>,
+    /// What is done to the finished token.
+    #[serde(default)]
+    pub damage: Option<Damage>,
+}
+
+/// What is done to a finished token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Damage {
+    /// One bit of the signature is flipped.
+    FlipSignature,
+    /// The claims are exchanged for those of tenant `globex` after signing.
+    SwapClaims,
+    /// The signature is empty, its dot stays.
+    DropSignature,
+    /// The signature and its dot are gone.
+    DropThirdPart,
+    /// A fourth part is added.
+    AddPart,
+    /// The header part carries its `=` padding. The signature is made over the padded text, so
+    /// that the padding is the only fault.
+    Pad,
+    /// The last character of the signature gets non-zero trailing bits.
+    TrailingBits,
+    /// The signature is cut to half.
+    HalveSignature,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+fn accounts() -> String {
+    "/v1/accounts".to_owned()
+}

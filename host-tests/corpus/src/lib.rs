@@ -1,0 +1,21 @@
+//! The corpus: what a request is, what the filter must make of it, written once as data and run
+//! by every runner (the tiny Envoy, the real Envoy).
+//!
+//! * [`case`] is the shape of `host-tests/cases/*.yaml`.
+//! * [`mod@load`] reads the files, refuses the ones that make no sense and merges configurations.
+//! * [`mint`] makes the keys and tokens that cases name. It signs with aws-lc, never with the
+//!   crates that the filter verifies with.
+//! * [`answer`] is what the imagined Tenant Manager says about a tenant.
+//! * [`wire`] turns a case's request into bytes, so that every runner sends the same.
+//! * [`expect`] compares what was observed with what was expected, so that every runner judges
+//!   the same.
+
+pub mod answer;
+pub mod case;
+pub mod expect;
+pub mod load;
+pub mod mint;
+pub mod wire;
+
+pub use load::{Corpus, cases_dir, load, merged_config};
+pub use wire::latin1;

@@ -1,0 +1,205 @@
+//! Hostcalls that need no stream: logs, time, buffers, metrics, properties, foreign functions.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use wasmtime::Linker;
+
+use crate::abi::memory::{Call, hand_over, read, write, write_u32, write_u64};
+use crate::abi::{Fault, Status, hostcall, unmodelled};
+use crate::log::Level;
+use crate::metrics::Kind;
+use crate::node::Event;
+use crate::stream::{Half, Side, Stream};
+use crate::worker::Guest;
+
+pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    hostcall!(linker, "proxy_log", |call, level, text, length| {
+        let level = Level::from_abi(level).ok_or(Status::BadArgument)?;
+        let message = read(call, text, length)?;
+        call.data().log(level, &message);
+        Ok(())
+    });
+    hostcall!(linker, "proxy_get_log_level", |call, return_level| {
+        let level = call.data().node.borrow().options.log_level;
+        write_u32(call, return_level, level as u32)
+    });
+    hostcall!(linker, "proxy_get_current_time_nanoseconds", |call, return_time| {
+        let now = call.data().node.borrow().clock.realtime_nanos();
+        write_u64(call, return_time, now)
+    });
+    hostcall!(linker, "proxy_set_tick_period_milliseconds", |call, period| {
+        set_tick_period(call, period);
+        Ok(())
+    });
+    hostcall!(
+        linker,
+        "proxy_get_buffer_bytes",
+        |call, kind, start, max, data, length| {
+            let bytes = buffer(call, kind)?;
+            let (start, max) = (start as usize, max as usize);
+            let from = start.min(bytes.len());
+            let to = start.saturating_add(max).min(bytes.len());
+            hand_over(call, &bytes[from..to.max(from)], data, length)
+        }
+    );
+    hostcall!(
+        linker,
+        "proxy_set_buffer_bytes",
+        |call, kind, start, size, data, length| {
+            let bytes = read(call, data, length)?;
+            set_buffer(call, kind, start as usize, size as usize, &bytes)
+        }
+    );
+    hostcall!(linker, "proxy_define_metric", |call, kind, name, length, return_id| {
+        let kind = Kind::from_abi(kind)?;
+        let name = String::from_utf8_lossy(&read(call, name, length)?).into_owned();
+        let guest = call.data_mut();
+        let id = guest.metrics.define(&mut guest.node.borrow_mut().stats, kind, name);
+        write_u32(call, return_id, id)
+    });
+    hostcall!(linker, "proxy_increment_metric", |call, id, by: i64| {
+        let guest = call.data();
+        Ok(guest.metrics.increment(&mut guest.node.borrow_mut().stats, id, by)?)
+    });
+    hostcall!(linker, "proxy_record_metric", |call, id, value: u64| {
+        let guest = call.data();
+        Ok(guest.metrics.record(&mut guest.node.borrow_mut().stats, id, value)?)
+    });
+    hostcall!(linker, "proxy_get_metric", |call, id, return_value| {
+        let guest = call.data();
+        let value = guest.metrics.get(&guest.node.borrow().stats, id)?;
+        write_u64(call, return_value, value)
+    });
+    hostcall!(linker, "proxy_get_property", |call, path, length, data, size| {
+        let path = read(call, path, length)?;
+        let value = property(call.data(), &path).ok_or(Status::NotFound)?;
+        hand_over(call, &value, data, size)
+    });
+    hostcall!(linker, "proxy_set_property", |call, path, length, data, size| {
+        let (path, value) = (read(call, path, length)?, read(call, data, size)?);
+        let guest = call.data();
+        let stream = guest.effective_stream().ok_or(Status::NotFound)?;
+        guest.node.borrow_mut().stream(stream).filter_state.insert(path, value);
+        Ok(())
+    });
+    hostcall!(
+        linker,
+        "proxy_call_foreign_function",
+        |call, name, name_length, argument, argument_length, data, length| {
+            let name = read(call, name, name_length)?;
+            let argument = read(call, argument, argument_length)?;
+            let function = call.data().node.borrow().foreign.get(&name).map(Rc::clone);
+            let result = function.ok_or(Status::NotFound)?(&argument)?;
+            hand_over(call, &result, data, length)
+        }
+    );
+    hostcall!(linker, "proxy_get_status", |call, return_code, data, length| {
+        let (code, message) = call.data().callout_status;
+        write(call, return_code, &code.to_le_bytes())?;
+        hand_over(call, message.as_bytes(), data, length)
+    });
+    Ok(())
+}
+
+fn set_tick_period(call: &mut Call<'_>, period: u32) {
+    let guest = call.data_mut();
+    guest.tick_setting += 1;
+    guest.tick_period = Duration::from_millis(u64::from(period));
+    if period > 0 {
+        let tick = Event::Tick {
+            vm: guest.vm,
+            root: guest.root,
+            setting: guest.tick_setting,
+        };
+        guest.node.borrow_mut().plan(guest.tick_period, tick);
+    }
+}
+
+fn buffer(call: &Call<'_>, kind: u32) -> Result<Vec<u8>, Fault> {
+    let guest = call.data();
+    let mut node = guest.node.borrow_mut();
+    let bytes = match kind {
+        0 | 1 => {
+            let stream = guest.effective_stream().ok_or(Status::NotFound)?;
+            let side = if kind == 0 { Side::Request } else { Side::Response };
+            node.stream(stream).half(side).body().cloned()
+        }
+        4 => guest.callout_response.as_ref().map(|response| response.body.clone()),
+        6 => Some(node.options.vm_configuration.clone()),
+        7 => guest.is_configuring.then(|| node.options.plugin_configuration.clone()),
+        other => return Err(unmodelled(format!("proxy_get_buffer_bytes of buffer {other}"))),
+    };
+    Ok(bytes.ok_or(Status::NotFound)?)
+}
+
+fn set_buffer(call: &mut Call<'_>, kind: u32, start: usize, size: usize, bytes: &[u8]) -> Result<(), Fault> {
+    let side = match kind {
+        0 => Side::Request,
+        1 => Side::Response,
+        // The other buffers are constant.
+        4 | 6 | 7 => return Err(Status::BadArgument.into()),
+        other => return Err(unmodelled(format!("proxy_set_buffer_bytes of buffer {other}"))),
+    };
+    let guest = call.data();
+    let stream = guest.effective_stream().ok_or(Status::NotFound)?;
+    let mut node = guest.node.borrow_mut();
+    let half: &mut Half = node.stream(stream).half(side);
+    let body = half.body().ok_or(Status::NotFound)?;
+    if start == 0 {
+        body.splice(..size.min(body.len()), bytes.iter().copied());
+    } else if start >= body.len() {
+        body.extend_from_slice(bytes);
+    } else {
+        return Err(Status::BadArgument.into());
+    }
+    Ok(())
+}
+
+/// A property: what the test has set, then what the plugin has set, then what Envoy knows.
+fn property(guest: &Guest, path: &[u8]) -> Option<Vec<u8>> {
+    let mut node = guest.node.borrow_mut();
+    if let Some(value) = node.properties.get(path) {
+        return Some(value.clone());
+    }
+    match path {
+        b"plugin_name" => return Some(node.options.plugin_name.clone()),
+        b"plugin_root_id" => return Some(node.options.root_id.clone()),
+        b"plugin_vm_id" => return Some(node.options.vm_id.clone()),
+        _ => {}
+    }
+    let stream: &mut Stream = node.stream(guest.effective_stream()?);
+    if let Some(value) = stream.properties.get(path).or_else(|| stream.filter_state.get(path)) {
+        return Some(value.clone());
+    }
+    let parts: Vec<&[u8]> = path.split(|byte| *byte == 0).collect();
+    match parts.as_slice() {
+        [b"filter_state", name] => stream.filter_state.get(name.strip_prefix(b"wasm.")?).cloned(),
+        [b"request", b"headers", name] => joined(stream, Side::Request, name),
+        [b"request", b"path"] => joined(stream, Side::Request, b":path"),
+        [b"request", b"method"] => joined(stream, Side::Request, b":method"),
+        [b"request", b"host"] => joined(stream, Side::Request, b":authority"),
+        [b"request", b"scheme"] => joined(stream, Side::Request, b":scheme"),
+        [b"request", b"id"] => joined(stream, Side::Request, b"x-request-id"),
+        [b"response", b"headers", name] => joined(stream, Side::Response, name),
+        [b"response", b"code"] => {
+            let status = joined(stream, Side::Response, b":status")?;
+            let code: i64 = String::from_utf8(status).ok()?.parse().ok()?;
+            Some(code.to_le_bytes().to_vec())
+        }
+        [b"response", b"code_details"] => stream
+            .local_reply
+            .as_ref()
+            .map(|facts| facts.details.clone().into_bytes()),
+        _ => None,
+    }
+}
+
+fn joined(stream: &mut Stream, side: Side, name: &[u8]) -> Option<Vec<u8>> {
+    let values = stream.half(side).headers.get_all(name);
+    if values.is_empty() {
+        None
+    } else {
+        Some(values.join(b",".as_slice()))
+    }
+}

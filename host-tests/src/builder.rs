@@ -1,0 +1,242 @@
+//! Building a world.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::TinyEnvoy;
+use crate::abi::Status;
+use crate::clock::{Agenda, Clock};
+use crate::cluster::{Answer, Cluster, PeerRequest};
+use crate::log::{Level, LogLine};
+use crate::metrics::Stats;
+use crate::module::Plugin;
+use crate::node::{Foreign, Node, Options};
+use crate::shared::{Queues, SharedData};
+
+/// What happens to a worker whose VM has died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FailurePolicy {
+    /// Every later request on that worker is answered 503.
+    #[default]
+    Closed,
+    /// The next request loads the VM anew, unless it was loaded less than this long ago.
+    Reload(Duration),
+}
+
+/// Why a world did not start.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct StartError {
+    /// What went wrong: a missing import, a trap, or a callback that returned false.
+    pub reason: String,
+    /// What the plugin had logged until then.
+    pub logs: Vec<LogLine>,
+}
+
+/// Describes a world before it starts. See [`TinyEnvoy::builder`].
+pub struct Builder {
+    options: Options,
+    plugin: Option<Result<Plugin, String>>,
+    workers: usize,
+    failure_policy: FailurePolicy,
+    clusters: HashMap<Vec<u8>, Rc<RefCell<dyn Cluster>>>,
+    upstream: Rc<RefCell<dyn Cluster>>,
+    foreign: HashMap<Vec<u8>, Foreign>,
+    properties: HashMap<Vec<u8>, Vec<u8>>,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("options", &self.options)
+            .field("workers", &self.workers)
+            .field("failure_policy", &self.failure_policy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let mut foreign: HashMap<Vec<u8>, Foreign> = HashMap::new();
+        foreign.insert(b"clear_route_cache".to_vec(), Rc::new(|_| Ok(Vec::new())));
+        Self {
+            options: Options {
+                vm_id: b"tiny".to_vec(),
+                plugin_name: b"tiny".to_vec(),
+                root_id: Vec::new(),
+                vm_configuration: Vec::new(),
+                plugin_configuration: Vec::new(),
+                environment: Vec::new(),
+                log_level: Level::Trace,
+                seed: 0,
+                allow_on_headers_stop_iteration: false,
+                buffer_limit: 1024 * 1024,
+                fuel_per_call: 20_000_000_000,
+            },
+            plugin: None,
+            workers: 1,
+            failure_policy: FailurePolicy::default(),
+            clusters: HashMap::new(),
+            upstream: Rc::new(RefCell::new(|_: &PeerRequest| Answer::status(200))),
+            foreign,
+            properties: HashMap::new(),
+        }
+    }
+}
+
+impl Builder {
+    /// The plugin, from a `.wasm` file that is compiled once per process.
+    #[must_use]
+    pub fn wasm(mut self, path: impl AsRef<std::path::Path>) -> Self {
+        self.plugin = Some(Plugin::load(path));
+        self
+    }
+
+    /// The plugin, already compiled.
+    #[must_use]
+    pub fn plugin(mut self, plugin: &Plugin) -> Self {
+        self.plugin = Some(Ok(plugin.clone()));
+        self
+    }
+
+    /// The plugin configuration, as text.
+    #[must_use]
+    pub fn config(mut self, text: impl Into<Vec<u8>>) -> Self {
+        self.options.plugin_configuration = text.into();
+        self
+    }
+
+    /// The VM configuration, as text.
+    #[must_use]
+    pub fn vm_config(mut self, text: impl Into<Vec<u8>>) -> Self {
+        self.options.vm_configuration = text.into();
+        self
+    }
+
+    /// An environment variable of the VMs.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.options.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A cluster for callouts.
+    #[must_use]
+    pub fn cluster(mut self, name: &str, cluster: impl Cluster + 'static) -> Self {
+        self.clusters
+            .insert(name.as_bytes().to_vec(), Rc::new(RefCell::new(cluster)));
+        self
+    }
+
+    /// What answers forwarded requests; 200 without a body unless set.
+    #[must_use]
+    pub fn upstream(mut self, upstream: impl Cluster + 'static) -> Self {
+        self.upstream = Rc::new(RefCell::new(upstream));
+        self
+    }
+
+    /// The number of workers, 1 unless set. The main thread comes on top.
+    #[must_use]
+    pub fn workers(mut self, count: usize) -> Self {
+        assert!(count > 0, "Envoy has at least one worker");
+        self.workers = count;
+        self
+    }
+
+    /// What happens to a worker whose VM has died.
+    #[must_use]
+    pub fn failure_policy(mut self, policy: FailurePolicy) -> Self {
+        self.failure_policy = policy;
+        self
+    }
+
+    /// Whether a pause on headers holds only the headers, so that body and trailers are shown to
+    /// the plugin and may carry the request on. Off unless set: a pause holds everything.
+    #[must_use]
+    pub fn allow_on_headers_stop_iteration(mut self, allowed: bool) -> Self {
+        self.options.allow_on_headers_stop_iteration = allowed;
+        self
+    }
+
+    /// The most bytes of body that a pause on body buffers before Envoy answers 413; 1 MiB.
+    #[must_use]
+    pub fn buffer_limit(mut self, bytes: usize) -> Self {
+        self.options.buffer_limit = bytes;
+        self
+    }
+
+    /// The most Wasm instructions that one callback may take before its VM dies, as wasmtime counts
+    /// fuel; unless set, more than any callback needs that ends at all.
+    #[must_use]
+    pub fn fuel_per_call(mut self, fuel: u64) -> Self {
+        self.options.fuel_per_call = fuel;
+        self
+    }
+
+    /// What `proxy_get_log_level` says. Lines of every level are captured whatever it is.
+    #[must_use]
+    pub fn log_level(mut self, level: Level) -> Self {
+        self.options.log_level = level;
+        self
+    }
+
+    /// The seed of all randomness.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.options.seed = seed;
+        self
+    }
+
+    /// A property that every stream has. Outranks what Envoy would say by itself.
+    #[must_use]
+    pub fn property(mut self, path: &[&str], value: impl Into<Vec<u8>>) -> Self {
+        self.properties.insert(path.join("\0").into_bytes(), value.into());
+        self
+    }
+
+    /// A foreign function. `clear_route_cache` exists by itself, others are not found.
+    #[must_use]
+    pub fn foreign_function(
+        mut self,
+        name: &str,
+        function: impl Fn(&[u8]) -> Result<Vec<u8>, Status> + 'static,
+    ) -> Self {
+        self.foreign.insert(name.as_bytes().to_vec(), Rc::new(function));
+        self
+    }
+
+    /// Starts the world: a canary tries the configuration, then the main thread and every worker
+    /// load the plugin.
+    ///
+    /// # Errors
+    /// The module cannot be compiled, imports what does not exist, dies, or refuses.
+    pub fn start(self) -> Result<TinyEnvoy, StartError> {
+        let plugin = self
+            .plugin
+            .unwrap_or_else(|| Err("no plugin was given".to_owned()))
+            .map_err(|reason| StartError {
+                reason,
+                logs: Vec::new(),
+            })?;
+        let node = Node {
+            options: self.options,
+            clock: Clock::default(),
+            agenda: Agenda::default(),
+            shared_data: SharedData::default(),
+            queues: Queues::default(),
+            stats: Stats::default(),
+            logs: Vec::new(),
+            clusters: self.clusters,
+            upstream: self.upstream,
+            foreign: self.foreign,
+            properties: self.properties,
+            streams: BTreeMap::new(),
+            callouts: Vec::new(),
+            hostcalls: BTreeMap::new(),
+        };
+        TinyEnvoy::start(plugin, node, self.workers, self.failure_policy)
+    }
+}

@@ -1,0 +1,356 @@
+//! The world as a test sees it: requests in, time, and everything there is to look at.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::time::Duration;
+
+use wasmtime::Linker;
+
+use crate::builder::{Builder, FailurePolicy, StartError};
+use crate::cluster::{Callout, PeerRequest, PeerResponse};
+use crate::headers::HeaderMap;
+use crate::log::LogLine;
+use crate::module::{Plugin, engine};
+use crate::node::{Event, Node};
+use crate::request::RequestBuilder;
+use crate::shared::SharedEntry;
+use crate::stream::{Outcome, Side, Stream, StreamId};
+use crate::worker::{Guest, Vm, VmRef};
+
+/// More events than a world has reason for without time passing.
+const MOST_EVENTS_AT_ONCE: u32 = 1_000_000;
+
+/// The longest that [`RequestBuilder::run`] waits, in virtual time.
+const LONGEST_DECISION: Duration = Duration::from_secs(60);
+
+/// A VM that died.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Death {
+    /// The worker; the number of workers for the main thread.
+    pub worker: usize,
+    /// The callback and what went wrong in it.
+    pub cause: String,
+}
+
+/// One Envoy process with a Proxy-Wasm plugin.
+#[derive(Debug)]
+pub struct TinyEnvoy {
+    pub(crate) node: Rc<RefCell<Node>>,
+    /// The workers' VMs, then the main thread's.
+    pub(crate) vms: Vec<Vm>,
+    pub(crate) failure_policy: FailurePolicy,
+    pub(crate) deaths: Vec<Death>,
+    plugin: Plugin,
+    linker: LinkerOf,
+    last_stream: u64,
+}
+
+struct LinkerOf(Linker<Guest>);
+
+impl std::fmt::Debug for LinkerOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Linker")
+    }
+}
+
+impl TinyEnvoy {
+    /// Describes a world.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn start(
+        plugin: Plugin,
+        node: Node,
+        workers: usize,
+        failure_policy: FailurePolicy,
+    ) -> Result<Self, StartError> {
+        let node = Rc::new(RefCell::new(node));
+        let linker = crate::abi::linker(engine()).expect("the imports have distinct names");
+        let mut envoy = Self {
+            node,
+            vms: Vec::new(),
+            failure_policy,
+            deaths: Vec::new(),
+            plugin,
+            linker: LinkerOf(linker),
+            last_stream: 0,
+        };
+        // No VM of that generation is ever there: what the canary sets going reaches nobody.
+        let canary = VmRef {
+            worker: workers,
+            generation: u32::MAX,
+        };
+        envoy.load(canary, true).map_err(|reason| envoy.start_error(reason))?;
+        for worker in 0..=workers {
+            let vm = envoy
+                .load(VmRef { worker, generation: 0 }, false)
+                .map_err(|reason| envoy.start_error(reason))?;
+            envoy.vms.push(vm);
+        }
+        Ok(envoy)
+    }
+
+    pub(crate) fn load(&self, vm: VmRef, is_canary: bool) -> Result<Vm, String> {
+        let mut loaded = Vm::load(&self.plugin.module, &self.linker.0, &self.node, vm, is_canary)?;
+        loaded.configure()?;
+        Ok(loaded)
+    }
+
+    fn start_error(&self, reason: String) -> StartError {
+        StartError {
+            reason,
+            logs: self.logs(),
+        }
+    }
+
+    /// A request with this method and request target.
+    pub fn request(&mut self, method: impl AsRef<[u8]>, path: impl AsRef<[u8]>) -> RequestBuilder<'_> {
+        RequestBuilder::new(self, method.as_ref(), path.as_ref())
+    }
+
+    /// A `GET` request.
+    pub fn get(&mut self, path: impl AsRef<[u8]>) -> RequestBuilder<'_> {
+        self.request("GET", path)
+    }
+
+    /// A `POST` request.
+    pub fn post(&mut self, path: impl AsRef<[u8]>) -> RequestBuilder<'_> {
+        self.request("POST", path)
+    }
+
+    pub(crate) fn begin(
+        &mut self,
+        worker: usize,
+        mut headers: HeaderMap,
+        properties: HashMap<Vec<u8>, Vec<u8>>,
+        ends: bool,
+    ) -> StreamId {
+        assert!(worker < self.workers(), "there is no worker {worker}");
+        self.last_stream += 1;
+        let id = StreamId(self.last_stream);
+        if headers.get("x-forwarded-proto").is_none() {
+            headers.add("x-forwarded-proto", "http");
+        }
+        if headers.get("x-request-id").is_none() {
+            headers.add("x-request-id", format!("00000000-0000-4000-8000-{:012x}", id.0));
+        }
+        let mut stream = Stream::new(worker, &headers);
+        stream.properties = properties;
+        self.node.borrow_mut().streams.insert(id, stream);
+        self.accept(id, headers, ends);
+        id
+    }
+
+    /// Sends a piece of body on a stream that was opened. Runs its callbacks.
+    pub fn send_body(&mut self, stream: StreamId, bytes: impl AsRef<[u8]>) {
+        self.body(stream, bytes.as_ref(), false);
+    }
+
+    /// Ends a stream that was opened by trailers.
+    pub fn send_trailers(&mut self, stream: StreamId, trailers: &[(&str, &[u8])]) {
+        self.request_trailers(stream, trailers.iter().copied().collect());
+    }
+
+    /// Ends a stream that was opened, without trailers.
+    pub fn end(&mut self, stream: StreamId) {
+        self.body(stream, &[], true);
+    }
+
+    pub(crate) fn body(&mut self, stream: StreamId, bytes: &[u8], ends: bool) {
+        self.show_body(stream, Side::Request, bytes.to_vec(), ends);
+    }
+
+    pub(crate) fn request_trailers(&mut self, stream: StreamId, trailers: HeaderMap) {
+        self.show_trailers(stream, Side::Request, trailers);
+    }
+
+    /// The client leaves.
+    pub fn disconnect(&mut self, stream: StreamId) {
+        self.node.borrow_mut().stream(stream).gone = true;
+        self.finish(stream);
+    }
+
+    /// Lets time pass: everything that is due happens in its order, at its time.
+    pub fn advance(&mut self, by: Duration) {
+        let until = self.elapsed() + by;
+        let mut at_once = 0;
+        loop {
+            let Some((at, event)) = self.node.borrow_mut().agenda.next(until) else {
+                break;
+            };
+            at_once = if at > self.elapsed() { 0 } else { at_once + 1 };
+            assert!(
+                at_once < MOST_EVENTS_AT_ONCE,
+                "the world does not settle at {at:?}: {event:?}"
+            );
+            self.node.borrow_mut().clock.move_to(at);
+            self.happen(event);
+        }
+        self.node.borrow_mut().clock.move_to(until);
+    }
+
+    /// Lets everything happen that is due now.
+    pub fn settle(&mut self) {
+        self.advance(Duration::ZERO);
+    }
+
+    /// Lets time pass until a stream is decided, for at most a minute. Time stops at the event
+    /// that decided it.
+    pub fn decide(&mut self, stream: StreamId) -> Outcome {
+        self.settle();
+        let until = self.elapsed() + LONGEST_DECISION;
+        while self.outcome(stream) == Outcome::Pending {
+            let Some((at, event)) = self.node.borrow_mut().agenda.next(until) else {
+                break;
+            };
+            self.node.borrow_mut().clock.move_to(at);
+            self.happen(event);
+            self.settle();
+        }
+        self.outcome(stream)
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Callout { vm, root, token, end } => self.end_callout(vm, root, token, end),
+            Event::Tick { vm, root, setting } => self.tick(vm, root, setting),
+            Event::Queue { vm, root, queue } => self.queue_ready(vm, root, queue),
+            Event::Upstream {
+                stream,
+                response,
+                reset,
+            } => {
+                self.upstream_answers(stream, response, reset);
+            }
+            Event::UpstreamUnreachable { stream } => {
+                self.reply(
+                    stream,
+                    503,
+                    crate::UPSTREAM_CLOSED,
+                    "upstream_reset_before_response_started",
+                );
+            }
+        }
+    }
+
+    /// What has become of a stream.
+    pub fn outcome(&self, stream: StreamId) -> Outcome {
+        self.node.borrow_mut().stream(stream).outcome()
+    }
+
+    /// What of a request has reached the upstream so far, even if it was refused afterwards.
+    pub fn upstream_saw(&self, stream: StreamId) -> Option<PeerRequest> {
+        self.node.borrow_mut().stream(stream).upstream_request()
+    }
+
+    /// What of the response has reached the client so far.
+    pub fn response(&self, stream: StreamId) -> Option<PeerResponse> {
+        self.node.borrow_mut().stream(stream).client_response()
+    }
+
+    /// Whether the stream is over: answered completely, reset, or left by the client.
+    pub fn is_finished(&self, stream: StreamId) -> bool {
+        self.node.borrow_mut().stream(stream).finished
+    }
+
+    /// The streams that are neither forwarded nor answered.
+    pub fn pending(&self) -> Vec<StreamId> {
+        let node = self.node.borrow();
+        let pending = node
+            .streams
+            .iter()
+            .filter(|(_, stream)| !stream.finished && stream.outcome() == Outcome::Pending);
+        pending.map(|(id, _)| *id).collect()
+    }
+
+    /// Filter state that the plugin has set on a stream, by its name without `wasm.`.
+    pub fn filter_state(&self, stream: StreamId, name: &str) -> Option<Vec<u8>> {
+        self.node
+            .borrow_mut()
+            .stream(stream)
+            .filter_state
+            .get(name.as_bytes())
+            .cloned()
+    }
+
+    /// The number of workers, without the main thread.
+    pub fn workers(&self) -> usize {
+        self.vms.len() - 1
+    }
+
+    /// Time since the world began.
+    pub fn elapsed(&self) -> Duration {
+        self.node.borrow().clock.elapsed()
+    }
+
+    /// The real-time clock, in whole seconds since 1970.
+    pub fn unix_seconds(&self) -> u64 {
+        crate::START_UNIX_SECONDS + self.elapsed().as_secs()
+    }
+
+    /// A counter or gauge, `None` if nobody has defined it.
+    pub fn metric(&self, name: &str) -> Option<u64> {
+        self.node.borrow().stats.value(name)
+    }
+
+    /// All counters and gauges.
+    pub fn metrics(&self) -> BTreeMap<String, u64> {
+        self.node.borrow().stats.all()
+    }
+
+    /// The samples of a histogram, `None` if nobody has defined it.
+    pub fn histogram(&self, name: &str) -> Option<Vec<u64>> {
+        self.node.borrow().stats.samples(name).map(<[u64]>::to_vec)
+    }
+
+    /// All log lines so far, of all VMs.
+    pub fn logs(&self) -> Vec<LogLine> {
+        self.node.borrow().logs.clone()
+    }
+
+    /// All callouts that reached a cluster.
+    pub fn callouts(&self) -> Vec<Callout> {
+        self.node.borrow().callouts.clone()
+    }
+
+    /// The shared data of the node.
+    pub fn shared_data(&self) -> BTreeMap<Vec<u8>, SharedEntry> {
+        self.node.borrow().shared_data.entries().clone()
+    }
+
+    /// Overwrites an entry of the shared data, as another plugin of the node could.
+    pub fn set_shared_data(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        let mut node = self.node.borrow_mut();
+        let written = node.shared_data.set(key.as_ref(), value.as_ref(), 0);
+        written.expect("an unconditional write succeeds");
+    }
+
+    /// How often each hostcall was made, by all VMs.
+    pub fn hostcalls(&self) -> BTreeMap<&'static str, u64> {
+        self.node.borrow().hostcalls.clone()
+    }
+
+    /// How often each hostcall was made in the callbacks of one stream.
+    pub fn hostcalls_of(&self, stream: StreamId) -> BTreeMap<&'static str, u64> {
+        self.node.borrow_mut().stream(stream).hostcalls.clone()
+    }
+
+    /// The Wasm instructions that the callbacks of one stream took, as wasmtime counts fuel.
+    pub fn fuel_of(&self, stream: StreamId) -> u64 {
+        self.node.borrow_mut().stream(stream).fuel
+    }
+
+    /// The VMs that have died.
+    pub fn deaths(&self) -> &[Death] {
+        &self.deaths
+    }
+
+    /// Panics if a VM has died, saying how.
+    #[track_caller]
+    pub fn assert_alive(&self) {
+        assert!(self.deaths.is_empty(), "VMs died: {:#?}", self.deaths);
+    }
+}

@@ -1,0 +1,84 @@
+//! A small Envoy for tests: it runs a finished Proxy-Wasm plugin on wasmtime.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use tiny_envoy::{Answer, TinyEnvoy};
+//!
+//! let mut envoy = TinyEnvoy::builder()
+//!     .wasm("tenant_filter.wasm")
+//!     .config("{}")
+//!     .cluster("tenant-manager", |_: &_| Answer::status(503).after(Duration::from_millis(20)))
+//!     .workers(2)
+//!     .start()
+//!     .expect("the plugin starts");
+//! let reply = envoy.get("/v1/accounts").header("authorization", "Bearer x").run().replied();
+//! assert_eq!(reply.status, 401);
+//! envoy.assert_alive();
+//! ```
+//!
+//! # Modelled
+//!
+//! * Several workers and the main thread, each with a VM of its own; a canary that tries the
+//!   configuration first and whose callouts go nowhere. A VM that traps is dead: its paused
+//!   streams stay paused, later requests are answered 503 or load it anew ([`FailurePolicy`]).
+//! * Envoy's filter manager for one filter, in both directions: a pause on headers holds
+//!   everything, or, with [`Builder::allow_on_headers_stop_iteration`], only the headers, so that
+//!   an answer to a body or trailers carries the request on; a pause on body buffers up to
+//!   [`Builder::buffer_limit`]. Hostcalls that act on streams take effect when the guest has
+//!   returned; a guest is never re-entered.
+//! * Header maps ([`HeaderMap`]): ordered multimaps of bytes, inline headers joined, edits only
+//!   while the filter holds the map, more than 1024 pairs at once erase it.
+//! * Local replies, gRPC ones included; response code details; response callbacks on them; the
+//!   order `on_log`, `on_done`, `on_delete`.
+//! * Callouts that belong to the root context: responses, timeouts, refused connections, resets,
+//!   unknown clusters, clusters without endpoints.
+//! * Shared data under compare-and-set, shared queues, stats, ticks, properties, filter state,
+//!   foreign functions, logs.
+//! * One virtual clock. Nothing sleeps, all randomness comes from a seed, and nothing is shared
+//!   between two worlds but the compiled module.
+//!
+//! # Not modelled
+//!
+//! * Codecs, TLS, and their limits: any number and size of headers arrives.
+//! * Routes, retries and stream timers: the router knows one upstream, and a stream that nobody
+//!   resumes stays [`Outcome::Pending`].
+//! * Other filters, listeners and plugins; TCP; gRPC callouts; metadata callbacks; WASI files.
+//! * Watermarks: a client whose body is held back keeps sending.
+//! * The real foreign functions but `clear_route_cache`; see [`Builder::foreign_function`].
+//!
+//! A hostcall of the ABI that is not modelled panics, and with it the test that made it. An import
+//! that does not exist at all fails [`Builder::start`] by its name.
+
+mod abi;
+mod builder;
+mod callbacks;
+mod clock;
+mod cluster;
+mod envoy;
+mod filter_chain;
+mod headers;
+mod local_reply;
+mod log;
+mod metrics;
+mod module;
+mod node;
+mod request;
+mod shared;
+mod stream;
+mod worker;
+
+pub use crate::abi::Status;
+pub use crate::builder::{Builder, FailurePolicy, StartError};
+pub use crate::clock::START_UNIX_SECONDS;
+pub use crate::cluster::{Answer, Callout, Cluster, PeerRequest, PeerResponse};
+pub use crate::envoy::{Death, TinyEnvoy};
+pub use crate::headers::HeaderMap;
+pub use crate::log::{Level, LogLine};
+pub use crate::module::{Plugin, finished_filter};
+pub use crate::request::RequestBuilder;
+pub use crate::shared::SharedEntry;
+pub use crate::stream::{LocalReply, Outcome, StreamId};
+
+/// What Envoy says in place of a peer that closed the connection.
+pub(crate) const UPSTREAM_CLOSED: &str =
+    "upstream connect error or disconnect/reset before headers. reset reason: connection termination";

@@ -1,0 +1,104 @@
+//! Stats: shared by all workers, reached through ids that each VM gets for itself.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::abi::Status;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Kind {
+    pub(crate) fn from_abi(kind: u32) -> Result<Self, Status> {
+        match kind {
+            0 => Ok(Self::Counter),
+            1 => Ok(Self::Gauge),
+            2 => Ok(Self::Histogram),
+            _ => Err(Status::BadArgument),
+        }
+    }
+}
+
+/// The stats of a world by kind and name. A histogram's value is the number of its samples.
+#[derive(Debug, Default)]
+pub(crate) struct Stats {
+    values: BTreeMap<(Kind, String), u64>,
+    samples: BTreeMap<String, Vec<u64>>,
+}
+
+impl Stats {
+    pub(crate) fn value(&self, name: &str) -> Option<u64> {
+        [Kind::Counter, Kind::Gauge]
+            .iter()
+            .find_map(|kind| self.values.get(&(*kind, name.to_owned())))
+            .copied()
+    }
+
+    pub(crate) fn samples(&self, name: &str) -> Option<&[u64]> {
+        self.samples.get(name).map(Vec::as_slice)
+    }
+
+    /// Counters and gauges by name.
+    pub(crate) fn all(&self) -> BTreeMap<String, u64> {
+        self.values
+            .iter()
+            .map(|((_, name), value)| (name.clone(), *value))
+            .collect()
+    }
+}
+
+/// The metric ids of one VM. Defining a known name gives a new id on the same stat.
+#[derive(Debug, Default)]
+pub(crate) struct MetricIds {
+    ids: HashMap<u32, (Kind, String)>,
+    defined: u32,
+}
+
+impl MetricIds {
+    pub(crate) fn define(&mut self, stats: &mut Stats, kind: Kind, name: String) -> u32 {
+        self.defined += 1;
+        let id = self.defined * 4 + kind as u32;
+        if kind == Kind::Histogram {
+            stats.samples.entry(name.clone()).or_default();
+        } else {
+            stats.values.entry((kind, name.clone())).or_default();
+        }
+        self.ids.insert(id, (kind, name));
+        id
+    }
+
+    pub(crate) fn increment(&self, stats: &mut Stats, id: u32, by: i64) -> Result<(), Status> {
+        let (kind, name) = self.ids.get(&id).ok_or(Status::NotFound)?;
+        if *kind == Kind::Histogram || (*kind == Kind::Counter && by <= 0) {
+            return Err(Status::BadArgument);
+        }
+        let value = stats.values.entry((*kind, name.clone())).or_default();
+        *value = value.wrapping_add_signed(by);
+        Ok(())
+    }
+
+    pub(crate) fn record(&self, stats: &mut Stats, id: u32, value: u64) -> Result<(), Status> {
+        let (kind, name) = self.ids.get(&id).ok_or(Status::NotFound)?;
+        match kind {
+            Kind::Histogram => stats.samples.entry(name.clone()).or_default().push(value),
+            Kind::Gauge => {
+                stats.values.insert((*kind, name.clone()), value);
+            }
+            Kind::Counter => {
+                *stats.values.entry((*kind, name.clone())).or_default() += value;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn get(&self, stats: &Stats, id: u32) -> Result<u64, Status> {
+        let (kind, name) = self.ids.get(&id).ok_or(Status::NotFound)?;
+        if *kind == Kind::Histogram {
+            return Err(Status::BadArgument);
+        }
+        Ok(stats.values.get(&(*kind, name.clone())).copied().unwrap_or_default())
+    }
+}

@@ -1,0 +1,127 @@
+//! One Envoy process: everything that its workers share.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::abi::Status;
+use crate::clock::{Agenda, Clock};
+use crate::cluster::{Callout, Cluster, PeerResponse};
+use crate::headers::HeaderMap;
+use crate::log::{Level, LogLine};
+use crate::metrics::Stats;
+use crate::shared::{Queues, SharedData};
+use crate::stream::{Stream, StreamId};
+use crate::worker::VmRef;
+
+/// A foreign function: from its argument to its result or a status.
+pub(crate) type Foreign = Rc<dyn Fn(&[u8]) -> Result<Vec<u8>, Status>>;
+
+/// What happens in a world by itself.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A callout ends.
+    Callout {
+        vm: VmRef,
+        root: u32,
+        token: u32,
+        end: CalloutEnd,
+    },
+    /// A root context's timer fires, unless it was set anew since.
+    Tick { vm: VmRef, root: u32, setting: u64 },
+    /// A shared queue got an entry.
+    Queue { vm: VmRef, root: u32, queue: u32 },
+    /// The upstream answers a request.
+    Upstream {
+        stream: StreamId,
+        response: PeerResponse,
+        reset: bool,
+    },
+    /// The upstream could not be reached.
+    UpstreamUnreachable { stream: StreamId },
+}
+
+/// How a callout ends.
+#[derive(Debug)]
+pub(crate) enum CalloutEnd {
+    /// With a response, which may be one that Envoy made.
+    Response(PeerResponse),
+    /// With a reset.
+    Reset,
+}
+
+/// What a builder fixes for the life of a world.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) vm_id: Vec<u8>,
+    pub(crate) plugin_name: Vec<u8>,
+    pub(crate) root_id: Vec<u8>,
+    pub(crate) vm_configuration: Vec<u8>,
+    pub(crate) plugin_configuration: Vec<u8>,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) log_level: Level,
+    pub(crate) seed: u64,
+    pub(crate) allow_on_headers_stop_iteration: bool,
+    pub(crate) buffer_limit: usize,
+    pub(crate) fuel_per_call: u64,
+}
+
+/// Everything that the workers of one Envoy process share.
+pub(crate) struct Node {
+    pub(crate) options: Options,
+    pub(crate) clock: Clock,
+    pub(crate) agenda: Agenda<Event>,
+    pub(crate) shared_data: SharedData,
+    pub(crate) queues: Queues,
+    pub(crate) stats: Stats,
+    pub(crate) logs: Vec<LogLine>,
+    pub(crate) clusters: HashMap<Vec<u8>, Rc<RefCell<dyn Cluster>>>,
+    pub(crate) upstream: Rc<RefCell<dyn Cluster>>,
+    pub(crate) foreign: HashMap<Vec<u8>, Foreign>,
+    /// Properties by path, its parts joined by NUL.
+    pub(crate) properties: HashMap<Vec<u8>, Vec<u8>>,
+    pub(crate) streams: BTreeMap<StreamId, Stream>,
+    pub(crate) callouts: Vec<Callout>,
+    pub(crate) hostcalls: BTreeMap<&'static str, u64>,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("elapsed", &self.clock.elapsed())
+            .field("streams", &self.streams)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Plans something for `delay` from now.
+    pub(crate) fn plan(&mut self, delay: Duration, event: Event) {
+        let at = self.clock.elapsed() + delay;
+        self.agenda.plan(at, event);
+    }
+
+    pub(crate) fn stream(&mut self, id: StreamId) -> &mut Stream {
+        self.streams
+            .get_mut(&id)
+            .expect("streams are kept until the world ends")
+    }
+}
+
+/// The response that Envoy makes of a failure.
+pub(crate) fn made_by_envoy(status: u16, body: &str) -> PeerResponse {
+    let headers: HeaderMap = [
+        (":status", status.to_string()),
+        ("content-length", body.len().to_string()),
+        ("content-type", "text/plain".to_owned()),
+    ]
+    .into_iter()
+    .collect();
+    PeerResponse {
+        headers,
+        body: body.as_bytes().to_vec(),
+        trailers: HeaderMap::new(),
+    }
+}

@@ -1,0 +1,228 @@
+//! Streams: one request and its response, and how far each has come.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::cluster::{PeerRequest, PeerResponse};
+use crate::headers::HeaderMap;
+use crate::worker::VmRef;
+
+/// Names a stream within its world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub(crate) u64);
+
+/// What has become of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Neither forwarded completely nor answered.
+    Pending,
+    /// The whole request reached the upstream, like this.
+    Forwarded(PeerRequest),
+    /// Envoy answered by itself: the plugin's local reply, or one that Envoy made.
+    Replied(LocalReply),
+    /// The client left, or the plugin reset the stream, before there was an answer.
+    Gone,
+}
+
+impl Outcome {
+    /// What the upstream received. Panics unless the request was forwarded.
+    #[track_caller]
+    pub fn forwarded(self) -> PeerRequest {
+        match self {
+            Self::Forwarded(request) => request,
+            other => panic!("not forwarded: {other:?}"),
+        }
+    }
+
+    /// The local reply. Panics unless there was one.
+    #[track_caller]
+    pub fn replied(self) -> LocalReply {
+        match self {
+            Self::Replied(reply) => reply,
+            other => panic!("not replied: {other:?}"),
+        }
+    }
+}
+
+/// A reply that Envoy made itself, as the client received it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalReply {
+    /// The HTTP status on the wire; 200 for a gRPC request.
+    pub status: u16,
+    /// All response headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Response code details, whitespace replaced by `_`.
+    pub details: String,
+    /// `grpc-status`, where the request was gRPC.
+    pub grpc_status: Option<u32>,
+}
+
+/// The two directions of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Request,
+    Response,
+}
+
+/// Where the filter holds a direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Iteration {
+    #[default]
+    Continue,
+    /// What has arrived is held; what arrives is shown to the filter, which may let all go on.
+    StopSingle,
+    /// Everything is held, nothing more is shown to the filter.
+    StopAll,
+}
+
+/// One direction of a stream at this filter.
+#[derive(Debug, Default)]
+pub(crate) struct Half {
+    pub(crate) iteration: Iteration,
+    /// Nothing more happens in this direction.
+    pub(crate) closed: bool,
+    /// The peer has sent everything.
+    pub(crate) ended: bool,
+    /// … and it was headers only.
+    pub(crate) ended_with_headers: bool,
+    pub(crate) headers: HeaderMap,
+    pub(crate) headers_readable: bool,
+    /// The piece of body that is being shown.
+    pub(crate) current: Vec<u8>,
+    pub(crate) current_readable: bool,
+    /// Body that the filter has seen and holds.
+    pub(crate) buffered: Vec<u8>,
+    /// The filter paused on body, and sees all of `buffered` as the body.
+    pub(crate) buffering: bool,
+    /// Body that the filter has not seen because everything is held.
+    pub(crate) held: Vec<u8>,
+    pub(crate) trailers: Option<HeaderMap>,
+    pub(crate) trailers_shown: bool,
+    pub(crate) trailers_readable: bool,
+    /// What has left in this direction.
+    pub(crate) sent: Sent,
+}
+
+/// What has left in one direction.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Sent {
+    pub(crate) started: bool,
+    pub(crate) complete: bool,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: HeaderMap,
+}
+
+impl Half {
+    /// The body buffer that a plugin may read and change at this moment.
+    pub(crate) fn body(&mut self) -> Option<&mut Vec<u8>> {
+        if self.buffering {
+            Some(&mut self.buffered)
+        } else if self.current_readable {
+            Some(&mut self.current)
+        } else {
+            None
+        }
+    }
+
+    /// Ends all access by the plugin.
+    pub(crate) fn hide(&mut self) {
+        self.headers_readable = false;
+        self.current_readable = false;
+        self.trailers_readable = false;
+    }
+}
+
+/// One request and its response.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) worker: usize,
+    /// The VM and the context that handle it, once there are any.
+    pub(crate) context: Option<(VmRef, u32)>,
+    pub(crate) request: Half,
+    pub(crate) response: Half,
+    /// The request is gRPC, seen before any plugin changed it.
+    pub(crate) grpc: bool,
+    pub(crate) head: bool,
+    pub(crate) is_logging: bool,
+    /// A local reply has been asked for; there is at most one.
+    pub(crate) local_reply: Option<LocalReplyFacts>,
+    pub(crate) finished: bool,
+    pub(crate) gone: bool,
+    pub(crate) properties: HashMap<Vec<u8>, Vec<u8>>,
+    /// Filter state set by the plugin, without the `wasm.` prefix.
+    pub(crate) filter_state: HashMap<Vec<u8>, Vec<u8>>,
+    pub(crate) hostcalls: BTreeMap<&'static str, u64>,
+    pub(crate) fuel: u64,
+}
+
+/// What of a local reply is not on the wire.
+#[derive(Debug, Clone)]
+pub(crate) struct LocalReplyFacts {
+    pub(crate) details: String,
+}
+
+impl Stream {
+    pub(crate) fn new(worker: usize, headers: &HeaderMap) -> Self {
+        Self {
+            worker,
+            context: None,
+            request: Half::default(),
+            response: Half::default(),
+            grpc: crate::headers::is_grpc(headers),
+            head: headers.get(":method") == Some(b"HEAD"),
+            is_logging: false,
+            local_reply: None,
+            finished: false,
+            gone: false,
+            properties: HashMap::new(),
+            filter_state: HashMap::new(),
+            hostcalls: BTreeMap::new(),
+            fuel: 0,
+        }
+    }
+
+    pub(crate) fn half(&mut self, side: Side) -> &mut Half {
+        match side {
+            Side::Request => &mut self.request,
+            Side::Response => &mut self.response,
+        }
+    }
+
+    pub(crate) fn upstream_request(&self) -> Option<PeerRequest> {
+        let sent = &self.request.sent;
+        sent.started.then(|| PeerRequest {
+            headers: sent.headers.clone(),
+            body: sent.body.clone(),
+            trailers: sent.trailers.clone(),
+        })
+    }
+
+    pub(crate) fn client_response(&self) -> Option<PeerResponse> {
+        let sent = &self.response.sent;
+        sent.started.then(|| PeerResponse {
+            headers: sent.headers.clone(),
+            body: sent.body.clone(),
+            trailers: sent.trailers.clone(),
+        })
+    }
+
+    pub(crate) fn outcome(&self) -> Outcome {
+        if let (Some(facts), Some(response)) = (&self.local_reply, self.client_response()) {
+            let grpc_status = response.headers.text("grpc-status");
+            return Outcome::Replied(LocalReply {
+                status: response.status(),
+                grpc_status: grpc_status.and_then(|text| text.parse().ok()),
+                headers: response.headers,
+                body: response.body,
+                details: facts.details.clone(),
+            });
+        }
+        match self.upstream_request() {
+            Some(request) if self.request.sent.complete => Outcome::Forwarded(request),
+            _ if self.gone => Outcome::Gone,
+            _ => Outcome::Pending,
+        }
+    }
+}

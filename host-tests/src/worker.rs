@@ -1,0 +1,268 @@
+//! Workers: threads of Envoy, each with a VM of its own.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use wasmtime::{Extern, Instance, Linker, Memory, Module, Store, TypedFunc, WasmParams, WasmResults};
+
+use crate::abi::Unmodelled;
+use crate::cluster::PeerResponse;
+use crate::log::{Level, LogLine};
+use crate::metrics::MetricIds;
+use crate::node::Node;
+use crate::stream::{Side, StreamId};
+
+/// The id of the root context in every VM.
+pub(crate) const ROOT: u32 = 1;
+
+/// Names a VM: the worker, and how often that worker has loaded one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct VmRef {
+    pub(crate) worker: usize,
+    pub(crate) generation: u32,
+}
+
+/// What a hostcall asks for, done when the guest has returned.
+#[derive(Debug)]
+pub(crate) enum Deferred {
+    Continue(StreamId, Side),
+    LocalResponse(StreamId, LocalResponse),
+    Reset(StreamId),
+}
+
+/// The arguments of a local response.
+#[derive(Debug, Clone)]
+pub(crate) struct LocalResponse {
+    pub(crate) status: u32,
+    pub(crate) details: String,
+    pub(crate) body: Vec<u8>,
+    pub(crate) headers: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) grpc_status: Option<u32>,
+}
+
+/// The host's side of a VM.
+pub(crate) struct Guest {
+    pub(crate) node: Rc<RefCell<Node>>,
+    pub(crate) vm: VmRef,
+    pub(crate) is_canary: bool,
+    pub(crate) root: u32,
+    /// The context whose callback runs.
+    pub(crate) current: u32,
+    /// The context that hostcalls are about, 0 for the current one.
+    pub(crate) effective: u32,
+    pub(crate) contexts: HashMap<u32, StreamId>,
+    pub(crate) last_context: u32,
+    pub(crate) deferred: Vec<Deferred>,
+    pub(crate) is_configuring: bool,
+    pub(crate) callout_response: Option<PeerResponse>,
+    pub(crate) callout_status: (u32, &'static str),
+    pub(crate) callouts_made: u32,
+    pub(crate) tick_period: Duration,
+    pub(crate) tick_setting: u64,
+    pub(crate) metrics: MetricIds,
+    pub(crate) random_state: u64,
+    pub(crate) memory: Option<Memory>,
+    pub(crate) allocate: Option<TypedFunc<u32, u32>>,
+}
+
+impl Guest {
+    /// The stream that a hostcall is about, if it is about one.
+    pub(crate) fn effective_stream(&self) -> Option<StreamId> {
+        let context = if self.effective == 0 {
+            self.current
+        } else {
+            self.effective
+        };
+        self.contexts.get(&context).copied()
+    }
+
+    pub(crate) fn count(&self, name: &'static str) {
+        let stream = self.contexts.get(&self.current);
+        let mut node = self.node.borrow_mut();
+        *node.hostcalls.entry(name).or_default() += 1;
+        if let Some(stream) = stream {
+            *node.stream(*stream).hostcalls.entry(name).or_default() += 1;
+        }
+    }
+
+    pub(crate) fn log(&self, level: Level, message: &[u8]) {
+        let message = String::from_utf8_lossy(message).into_owned();
+        let worker = self.vm.worker;
+        self.node.borrow_mut().logs.push(LogLine { worker, level, message });
+    }
+}
+
+/// A running guest.
+pub(crate) struct Vm {
+    store: Store<Guest>,
+    instance: Instance,
+    pub(crate) loaded_at: Duration,
+    /// Why the VM died, if it did.
+    pub(crate) death: Option<String>,
+}
+
+impl fmt::Debug for Vm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vm")
+            .field("vm", &self.store.data().vm)
+            .field("death", &self.death)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The VM died during a call.
+#[derive(Debug)]
+pub(crate) struct Died;
+
+impl Vm {
+    /// Instantiates the guest and runs its initialiser.
+    pub(crate) fn load(
+        module: &Module,
+        linker: &Linker<Guest>,
+        node: &Rc<RefCell<Node>>,
+        vm: VmRef,
+        is_canary: bool,
+    ) -> Result<Self, String> {
+        let (seed, fuel_per_call, loaded_at) = {
+            let node = node.borrow();
+            (node.options.seed, node.options.fuel_per_call, node.clock.elapsed())
+        };
+        let distinct = (vm.worker as u64) << 32 | u64::from(vm.generation) << 1;
+        let guest = Guest {
+            node: Rc::clone(node),
+            vm,
+            is_canary,
+            root: ROOT,
+            current: 0,
+            effective: 0,
+            contexts: HashMap::new(),
+            last_context: ROOT,
+            deferred: Vec::new(),
+            is_configuring: false,
+            callout_response: None,
+            callout_status: (0, ""),
+            callouts_made: 0,
+            tick_period: Duration::ZERO,
+            tick_setting: 0,
+            metrics: MetricIds::default(),
+            random_state: seed ^ distinct ^ u64::from(is_canary),
+            memory: None,
+            allocate: None,
+        };
+        let mut store = Store::new(module.engine(), guest);
+        store.set_fuel(fuel_per_call).expect("the engine counts fuel");
+        // The message of a missing import names it.
+        let instance = linker.instantiate(&mut store, module).map_err(|e| format!("{e:#}"))?;
+        let memory = instance.get_memory(&mut store, "memory").ok_or("no export `memory`")?;
+        store.data_mut().memory = Some(memory);
+        let allocate = ["proxy_on_memory_allocate", "malloc"]
+            .iter()
+            .find_map(|name| instance.get_typed_func::<u32, u32>(&mut store, name).ok());
+        store.data_mut().allocate = Some(allocate.ok_or("no export `proxy_on_memory_allocate`")?);
+        let mut vm = Self {
+            store,
+            instance,
+            loaded_at,
+            death: None,
+        };
+        for name in ["_initialize", "_start"] {
+            if vm.exports(name) {
+                vm.call::<(), ()>(0, name, ()).map_err(|Died| vm.cause())?;
+                break;
+            }
+        }
+        Ok(vm)
+    }
+
+    /// Creates the root context, starts the VM and configures the plugin.
+    pub(crate) fn configure(&mut self) -> Result<(), String> {
+        let (vm_size, plugin_size) = {
+            let node = self.data().node.borrow();
+            let options = &node.options;
+            (size(&options.vm_configuration), size(&options.plugin_configuration))
+        };
+        self.callback::<(u32, u32), ()>(ROOT, "proxy_on_context_create", (ROOT, 0))
+            .map_err(|Died| self.cause())?;
+        for (name, size) in [("proxy_on_vm_start", vm_size), ("proxy_on_configure", plugin_size)] {
+            self.data_mut().is_configuring = true;
+            let accepted = self.callback::<(u32, u32), u32>(ROOT, name, (ROOT, size));
+            self.data_mut().is_configuring = false;
+            if accepted.map_err(|Died| self.cause())? == Some(0) {
+                return Err(format!("{name} returned false"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn data(&self) -> &Guest {
+        self.store.data()
+    }
+
+    pub(crate) fn data_mut(&mut self) -> &mut Guest {
+        self.store.data_mut()
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.death.is_none()
+    }
+
+    /// Calls an exported callback on behalf of `context`. `None` when the guest does not export it.
+    pub(crate) fn callback<P: WasmParams, R: WasmResults>(
+        &mut self,
+        context: u32,
+        name: &str,
+        arguments: P,
+    ) -> Result<Option<R>, Died> {
+        if self.death.is_some() {
+            return Err(Died);
+        }
+        if !self.exports(name) {
+            return Ok(None);
+        }
+        self.call(context, name, arguments).map(Some)
+    }
+
+    fn call<P: WasmParams, R: WasmResults>(&mut self, context: u32, name: &str, arguments: P) -> Result<R, Died> {
+        let guest = self.store.data_mut();
+        guest.current = context;
+        guest.effective = 0;
+        let fuel = guest.node.borrow().options.fuel_per_call;
+        self.store.set_fuel(fuel).expect("the engine counts fuel");
+        let result = self
+            .instance
+            .get_typed_func::<P, R>(&mut self.store, name)
+            .and_then(|function| function.call(&mut self.store, arguments));
+        let left = self.store.get_fuel().expect("the engine counts fuel");
+        let guest = self.store.data();
+        if let Some(stream) = guest.contexts.get(&context) {
+            guest.node.borrow_mut().stream(*stream).fuel += fuel - left;
+        }
+        result.map_err(|error| {
+            if let Some(unmodelled) = error.downcast_ref::<Unmodelled>() {
+                panic!("{unmodelled}; called from {name}");
+            }
+            let cause = format!("{name}: {error:#}");
+            self.store
+                .data()
+                .log(Level::Critical, format!("VM died in {cause}").as_bytes());
+            self.store.data_mut().deferred.clear();
+            self.death = Some(cause);
+            Died
+        })
+    }
+
+    fn exports(&mut self, name: &str) -> bool {
+        matches!(self.instance.get_export(&mut self.store, name), Some(Extern::Func(_)))
+    }
+
+    fn cause(&self) -> String {
+        self.death.clone().unwrap_or_else(|| "the VM died".to_owned())
+    }
+}
+
+fn size(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).expect("configurations are small")
+}

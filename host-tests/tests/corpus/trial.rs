@@ -1,0 +1,170 @@
+//! One case, from its world to the last assertion.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use corpus::case::{Base, Case, Request, Step, Suite};
+use corpus::expect::{self, Observed};
+use corpus::mint::Keys;
+use serde_json::Value;
+use tiny_envoy::{HeaderMap, LogLine, Outcome, PeerRequest, Plugin, TinyEnvoy};
+
+use crate::tenant_manager::TenantManager;
+
+/// Longer than everything that a request may wait for.
+const PAST_ALL_DEADLINES: Duration = Duration::from_secs(60);
+
+pub(crate) fn run(plugin: &Plugin, base: &Base, suite: &Suite, case: &Case) -> Result<()> {
+    let config = Keys::shared().expand_config(&corpus::merged_config(base, suite, case))?;
+    let secrets = api_keys(&config);
+    let mut tenants = base.tenants.clone();
+    tenants.extend(case.tenants.clone());
+    let manager = TenantManager::new(&config, tenants);
+    let cluster = manager.clone();
+    let text = case.raw_config.clone().unwrap_or_else(|| config.to_string());
+    let started = TinyEnvoy::builder()
+        .plugin(plugin)
+        .config(text)
+        .workers(case.workers)
+        .cluster("tenant-manager", move |request: &PeerRequest| cluster.answer(request))
+        .start();
+    if let Some(refused) = &case.refused {
+        let Err(error) = started else {
+            bail!("the plugin accepted its configuration")
+        };
+        ensure!(error.reason.contains("proxy_on_configure returned false"), "{error}");
+        keeps_silent(&error.logs, &secrets)?;
+        return says(&error.logs, refused);
+    }
+    let mut envoy =
+        started.map_err(|error| anyhow::anyhow!("the plugin did not start: {error}\n{}", listed(&error.logs)))?;
+    let outcome = play(&mut envoy, &manager, case, &secrets);
+    outcome.with_context(|| format!("log:\n{}", listed(&envoy.logs())))
+}
+
+fn play(envoy: &mut TinyEnvoy, manager: &TenantManager, case: &Case, secrets: &[String]) -> Result<()> {
+    let before = envoy.metrics();
+    for (index, step) in case.steps.iter().enumerate() {
+        match step {
+            Step::AdvanceMs(ms) => envoy.advance(Duration::from_millis(*ms)),
+            Step::Tenants(tenants) => manager.change(tenants),
+            Step::Request(request) => {
+                ask(envoy, manager, request).with_context(|| format!("step {index}"))?;
+            }
+        }
+    }
+    // Filters may report counters in batches, on ticks.
+    envoy.advance(PAST_ALL_DEADLINES);
+    for (name, moved) in &case.counters {
+        let value = |at: Option<&u64>| at.copied().unwrap_or_default();
+        let now = value(envoy.metrics().get(name)) - value(before.get(name));
+        ensure!(now == *moved, "counter `{name}` moved by {now}, expected {moved}");
+    }
+    ensure!(envoy.deaths().is_empty(), "VMs died: {:#?}", envoy.deaths());
+    ensure!(
+        envoy.pending().is_empty(),
+        "requests that nobody answered: {:?}",
+        envoy.pending()
+    );
+    let strange = manager.strange_paths();
+    ensure!(
+        strange.is_empty(),
+        "lookups on paths that are not the configured one: {strange:?}"
+    );
+    keeps_silent(&envoy.logs(), secrets)
+}
+
+/// Sends a request as often as asked, and judges what comes of it.
+fn ask(envoy: &mut TinyEnvoy, manager: &TenantManager, request: &Request) -> Result<()> {
+    manager.take_received();
+    let log_start = envoy.logs().len();
+    for _ in 0..request.times {
+        let observed = send(envoy, request)?;
+        expect::check(&request.expect, &observed).map_err(anyhow::Error::msg)?;
+    }
+    let lookups: Vec<_> = manager.take_received().into_iter().map(received).collect();
+    expect::check_lookups(&request.expect, &lookups).map_err(anyhow::Error::msg)?;
+    let logs = envoy.logs();
+    let lines = logs[log_start..].iter().map(|line| line.message.as_str());
+    expect::check_log(&request.expect, lines).map_err(anyhow::Error::msg)
+}
+
+fn send(envoy: &mut TinyEnvoy, request: &Request) -> Result<Observed> {
+    let lines = request.field_lines(Keys::shared(), envoy.unix_seconds())?;
+    let (method, path) = (corpus::latin1(&request.method)?, corpus::latin1(&request.path)?);
+    let mut sent = envoy.request(method, path).worker(request.worker);
+    for (name, value) in lines {
+        sent = sent.header(name, value);
+    }
+    if let Some(body) = request.body_bytes()? {
+        sent = sent.body(body);
+    }
+    for (name, value) in request.trailer_lines()? {
+        sent = sent.trailer(name, value);
+    }
+    let stream = sent.send();
+    match envoy.decide(stream) {
+        Outcome::Forwarded(request) => Ok(received(request)),
+        Outcome::Replied(reply) => {
+            let leaked = envoy.upstream_saw(stream);
+            ensure!(
+                leaked.is_none(),
+                "the upstream saw some of a denied request: {leaked:?}"
+            );
+            let headers = fields(&reply.headers);
+            Ok(Observed::Replied {
+                status: reply.status,
+                headers,
+                body: reply.body,
+            })
+        }
+        other => bail!("the request was never decided: {other:?}"),
+    }
+}
+
+fn received(request: PeerRequest) -> Observed {
+    Observed::Forwarded {
+        path: request.headers.get(":path").unwrap_or_default().to_vec(),
+        headers: fields(&request.headers),
+        trailers: fields(&request.trailers),
+        body: request.body,
+    }
+}
+
+/// The field lines of an HTTP/1.1 message.
+fn fields(headers: &HeaderMap) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let line = |(name, value): (&[u8], &[u8])| match name {
+        b":authority" => Some((b"host".to_vec(), value.to_vec())),
+        [b':', ..] => None,
+        _ => Some((name.to_vec(), value.to_vec())),
+    };
+    headers.iter().filter_map(line).collect()
+}
+
+fn api_keys(config: &Value) -> Vec<String> {
+    let keys = config.pointer("/tenant_manager/api_keys").and_then(Value::as_array);
+    let values = keys.into_iter().flatten().filter_map(|key| key.get("value")?.as_str());
+    values.map(str::to_owned).collect()
+}
+
+fn keeps_silent(logs: &[LogLine], secrets: &[String]) -> Result<()> {
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        let leak = logs.iter().find(|line| line.message.contains(secret.as_str()));
+        ensure!(leak.is_none(), "the log says an API key: {leak:?}");
+    }
+    Ok(())
+}
+
+fn says(logs: &[LogLine], expected: &[Vec<String>]) -> Result<()> {
+    for parts in expected {
+        let is_said = logs
+            .iter()
+            .any(|line| parts.iter().all(|part| line.message.contains(part.as_str())));
+        ensure!(is_said, "no log line has all of {parts:?}:\n{}", listed(logs));
+    }
+    Ok(())
+}
+
+fn listed(logs: &[LogLine]) -> String {
+    logs.iter().map(|line| format!("  {line}\n")).collect()
+}

@@ -1,0 +1,9 @@
+//! The tiny Envoy against the facts measured on the real one, with guests made for the purpose.
+
+mod callouts;
+mod headers;
+mod pausing;
+mod probe;
+mod replies;
+mod sharing;
+mod vms;
