@@ -14,7 +14,7 @@
 //! protocol, `Connection` becomes `Upgrade` alone: a header that it nominates besides would be
 //! dropped by the next hop, ours among them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::config::Config;
 use crate::request::RequestHead;
@@ -35,7 +35,7 @@ pub struct Sanitizer {
     /// Folded names of the headers that the filter emits.
     owned: HashSet<Vec<u8>>,
     /// Folded name → name as the scope rule has it.
-    scoped: std::collections::HashMap<Vec<u8>, Vec<u8>>,
+    scoped: HashMap<Vec<u8>, Vec<u8>>,
     /// Taken out besides, by exact name.
     credential: Option<Vec<u8>>,
 }
@@ -79,8 +79,9 @@ impl Sanitizer {
     /// The edits for `head`; each name is removed once.
     pub fn edits(&self, head: &RequestHead<'_>, place: Place) -> Vec<Edit> {
         let mut edits: Vec<Edit> = Vec::new();
+        let mut seen = HashSet::new();
         for (name, _) in head.fields() {
-            if self.must_go(name, place) && !edits.iter().any(|edit| edit.name() == name) {
+            if self.must_go(name, place) && seen.insert(name) {
                 edits.push(Edit::Remove(name.to_vec()));
             }
         }

@@ -78,6 +78,14 @@ pub struct Modules {
     pub routes: Vec<ModuleRoute>,
 }
 
+impl Modules {
+    /// Whether some path belongs to the module of that name.
+    pub fn knows(&self, name: &str) -> bool {
+        let routed = self.routes.iter().map(|route| &route.module);
+        routed.chain(&self.default).any(|module| module.as_str() == name)
+    }
+}
+
 /// One rule of `modules.routes`.
 #[derive(Debug, Clone)]
 pub struct ModuleRoute {

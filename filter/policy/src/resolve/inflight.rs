@@ -129,6 +129,17 @@ impl Inflight {
         Joined::Leading(seat)
     }
 
+    /// Forgets lookups past their end: whatever should have brought the answer is gone.
+    pub(super) fn sweep(&mut self, now_ms: u64) {
+        self.lookups.retain(|_, lookup| now_ms < lookup.ends_ms);
+        self.by_tenant.retain(|_, id| self.lookups.contains_key(id));
+    }
+
+    /// Whether nothing is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lookups.is_empty()
+    }
+
     pub(super) fn find(&mut self, id: LookupId) -> Option<&mut Lookup> {
         self.lookups.get_mut(&id)
     }

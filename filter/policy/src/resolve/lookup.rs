@@ -1,10 +1,11 @@
 //! One question to the Tenant Manager, and what its answer means.
 
+use std::rc::Rc;
+
 use super::record::{self, Record};
-use crate::config::{ServiceName, TenantManager};
+use crate::config::{Config, ServiceName, TenantManager};
 use crate::telemetry::LookupFailure;
 use crate::tenant_id::TenantId;
-use std::rc::Rc;
 
 /// An HTTP call that the shell makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,17 +84,13 @@ pub(super) fn question(
     }
 }
 
-/// How the answer table reads an answer about `tenant`.
+/// How the answer table reads an answer about `tenant`. A record without `id` is taken only when
+/// nothing of it is emitted that could be another tenant's.
 ///
 /// # Errors
 ///
 /// Why there is no outcome.
-pub(super) fn outcome(
-    answer: Answer<'_>,
-    tenant: &TenantId,
-    fold_uuid: bool,
-    needs_id: bool,
-) -> Result<Outcome, LookupFailure> {
+pub(super) fn outcome(answer: Answer<'_>, tenant: &TenantId, config: &Config) -> Result<Outcome, LookupFailure> {
     let (status, body) = match answer {
         Answer::Unreachable => return Err(LookupFailure::Unreachable),
         Answer::Http { status, body } => (status, body),
@@ -102,11 +99,11 @@ pub(super) fn outcome(
         200 => {
             let record = body.and_then(Record::parse).ok_or(LookupFailure::BadRecord)?;
             let is_about_tenant = match record.id() {
-                Some(id) => TenantId::parse(id, fold_uuid).as_ref() == Some(tenant),
-                None => !needs_id,
+                Some(id) => TenantId::parse(id, config.tenant_id.fold_uuid).as_ref() == Some(tenant),
+                None => config.scope.emit.schema.is_none(),
             };
             if is_about_tenant {
-                Ok(Outcome::Found(Rc::new(record)))
+                Ok(Outcome::Found(Rc::new(record.limited_to(&config.modules))))
             } else {
                 Err(LookupFailure::BadRecord)
             }

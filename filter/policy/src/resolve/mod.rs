@@ -93,7 +93,10 @@ impl Resolver {
             .saturating_add(GRACE_MS);
         let (seat, begins) = match self.inflight.join(tenant, || head.traceparent(), now_ms, deadline_ms) {
             Joined::Following(seat) => (seat, false),
-            Joined::Leading(seat) => (seat, true),
+            Joined::Leading(seat) => {
+                self.next_sweep_ms.get_or_insert(now_ms.saturating_add(SWEEP_MS));
+                (seat, true)
+            }
             Joined::Overloaded => return Err(Denial::LookupOverloaded),
         };
         Ok(Resolution::Wait(Wait {
@@ -130,8 +133,7 @@ impl Resolver {
         let Some(lookup) = self.inflight.finish(id) else {
             return Answered::Forgotten;
         };
-        let needs_id = config.scope.emit.schema.is_some();
-        let outcome = lookup::outcome(answer, &lookup.tenant, config.tenant_id.fold_uuid, needs_id);
+        let outcome = lookup::outcome(answer, &lookup.tenant, config);
         let outcome = Rc::new(outcome.unwrap_or_else(|failure| {
             node.count(Counter::TenantConnectionErrors(failure));
             Outcome::Unavailable
@@ -140,7 +142,6 @@ impl Resolver {
             node.count(Counter::TenantConnections);
         }
         self.with_local(node, |local| local.insert(lookup.tenant, Rc::clone(&outcome), now_ms));
-        self.next_sweep_ms.get_or_insert(now_ms.saturating_add(SWEEP_MS));
         Answered::Settled(outcome)
     }
 
@@ -180,7 +181,9 @@ impl Resolver {
         let now_ms = node.monotonic_ms();
         if self.next_sweep_ms.is_some_and(|due| due <= now_ms) {
             self.with_local(node, |local| local.sweep(now_ms));
-            self.next_sweep_ms = (!self.local.is_empty()).then(|| now_ms.saturating_add(SWEEP_MS));
+            self.inflight.sweep(now_ms);
+            let idle = self.local.is_empty() && self.inflight.is_empty();
+            self.next_sweep_ms = (!idle).then(|| now_ms.saturating_add(SWEEP_MS));
         }
         self.next_sweep_ms
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde::de::{Deserialize, Deserializer};
 
-use crate::config::Module;
+use crate::config::{Module, Modules};
 use crate::json::{self, Object};
 
 /// Longest text that is kept of a record, in bytes.
@@ -116,6 +116,13 @@ impl Record {
             isolation,
             modules,
         })
+    }
+
+    /// The record without the modules that nobody will ask about: what is kept of a record is
+    /// bounded by the configuration, not by the Tenant Manager.
+    pub(super) fn limited_to(mut self, modules: &Modules) -> Self {
+        self.modules.retain(|name, _| modules.knows(name));
+        self
     }
 
     /// The `id` of the record, if it states one.

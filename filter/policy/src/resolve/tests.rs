@@ -200,13 +200,42 @@ fn the_answer_table_is_kept() {
         (http(504, ""), Err(ServerError)),
         (Answer::Unreachable, Err(Unreachable)),
     ] {
-        assert_eq!(lookup::outcome(answer, &acme(), false, false), expected, "{answer:?}");
+        assert_eq!(lookup::outcome(answer, &acme(), &config()), expected, "{answer:?}");
     }
     assert!(matches!(
-        lookup::outcome(http(200, "{}"), &acme(), false, false),
+        lookup::outcome(http(200, "{}"), &acme(), &config()),
         Ok(Outcome::Found(_))
     ));
-    assert_eq!(lookup::outcome(http(200, "{}"), &acme(), false, true), Err(BadRecord));
+    let mut emitting = config();
+    emitting.scope.emit.schema = crate::scope::HeaderName::parse("x-schema");
+    assert_eq!(lookup::outcome(http(200, "{}"), &acme(), &emitting), Err(BadRecord));
+}
+
+#[test]
+fn only_modules_that_some_path_belongs_to_are_kept() {
+    let body = r#"{"id":"acme","databases":{"ledger":{},"other":{}}}"#;
+    let answer = Answer::Http {
+        status: 200,
+        body: Some(body.as_bytes()),
+    };
+    let Ok(Outcome::Found(record)) = lookup::outcome(answer, &acme(), &config()) else {
+        panic!("found")
+    };
+    let module = |name| crate::config::Module::new(name).unwrap();
+    assert!(record.grants(&module("ledger")) && !record.grants(&module("other")));
+}
+
+#[test]
+fn a_lookup_whose_answer_got_lost_is_forgotten() {
+    let mut fixture = Fixture::new();
+    let lost = fixture.wait();
+    let due = fixture.resolver.tick(&fixture.world).expect("a lookup to look after");
+    fixture.world.now_ms.set(due);
+    assert_eq!(fixture.resolver.tick(&fixture.world), None, "nothing is left to do");
+    assert!(matches!(
+        fixture.answered(lost.seat.lookup(), 200, "{}"),
+        Answered::Forgotten
+    ));
 }
 
 #[test]
