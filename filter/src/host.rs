@@ -1,10 +1,10 @@
-//! Every hostcall, typed: bytes in, bytes out, statuses as values. Nothing here panics, whatever
-//! the host answers.
+//! Every hostcall, typed: bytes in, bytes out, statuses as values.
 //!
 //! The SDK's own wrappers are not used, with one exception: their getters decode UTF-8 and
 //! panic on a byte that is not, and they panic on statuses they do not expect; a panic strands
 //! every waiting request of the worker. The exception is [`http_call`], because the SDK's
-//! dispatcher must know the token of a call that it will be asked to deliver.
+//! dispatcher must know the token of a call that it will be asked to deliver: it panics on any
+//! status but 0 (OK), 2 (bad argument) and 10 (internal failure), the ones that Envoy answers.
 
 #![allow(
     unsafe_code,
@@ -90,6 +90,8 @@ mod abi {
 }
 
 const OK: u32 = 0;
+const PARSE_FAILURE: u32 = 4;
+const CAS_MISMATCH: u32 = 8;
 /// `proxy_continue_stream`: the request direction.
 const REQUEST: u32 = 0;
 /// A compare-and-set value that only a missing key accepts.
@@ -112,8 +114,9 @@ fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8
     if data.is_null() || size == 0 {
         return Ok(Vec::new());
     }
-    // SAFETY: the host has allocated `size` bytes through the SDK's `proxy_on_memory_allocate`,
-    // a boxed slice of that length, has filled them and has given them up.
+    // SAFETY: the host has allocated `size` bytes through `proxy_on_memory_allocate` of the SDK,
+    // version 0.2.5 (pinned for this): a boxed slice of exactly `size` bytes with alignment 1 from
+    // the global allocator. It has filled them and has given them up.
     Ok(unsafe { Vec::from_raw_parts(data, size, size) })
 }
 
@@ -254,9 +257,13 @@ impl HeaderBlock {
         returned(|data, size| unsafe { abi::proxy_get_header_map_pairs(map, data, size) }).map(Self)
     }
 
-    /// Every field line in order. What does not fit the format ends the list.
-    pub(crate) fn fields(&self) -> Vec<(&[u8], &[u8])> {
-        parse_pairs(&self.0).unwrap_or_default()
+    /// Every field line in order. A block that is not of the pairs format is refused like one
+    /// that the host does not give.
+    pub(crate) fn fields(&self) -> Result<Vec<(&[u8], &[u8])>> {
+        if self.0.is_empty() {
+            return Ok(Vec::new());
+        }
+        parse_pairs(&self.0).ok_or(Refused(PARSE_FAILURE))
     }
 }
 
@@ -381,16 +388,17 @@ pub(crate) fn http_call(
 pub(crate) fn next_number(key: &str) -> Result<u64> {
     /// Every failed attempt is another VM's success; there are as many VMs as workers.
     const ATTEMPTS: usize = 1_000;
-    const CAS_MISMATCH: Refused = Refused(8);
     for _ in 0..ATTEMPTS {
         let mut cas = 0u32;
         let seen = returned(|data, size| {
             // SAFETY: the host reads the key during the call and writes to the return places only.
             unsafe { abi::proxy_get_shared_data(key.as_ptr(), key.len(), data, size, &raw mut cas) }
         });
-        let (number, expected) = match seen.ok().and_then(|bytes| <[u8; 8]>::try_from(bytes).ok()) {
-            Some(bytes) => (u64::from_le_bytes(bytes).wrapping_add(1), cas),
-            None => (1, ONLY_IF_ABSENT),
+        let (number, expected) = match seen.map(|bytes| <[u8; 8]>::try_from(bytes).ok()) {
+            Ok(Some(bytes)) => (u64::from_le_bytes(bytes).wrapping_add(1), cas),
+            // There is something that is no number: it is replaced.
+            Ok(None) => (1, cas),
+            Err(_) => (1, ONLY_IF_ABSENT),
         };
         let bytes = number.to_le_bytes();
         // SAFETY: the host reads key and value during the call only.
@@ -399,11 +407,11 @@ pub(crate) fn next_number(key: &str) -> Result<u64> {
         });
         match set {
             Ok(()) => return Ok(number),
-            Err(CAS_MISMATCH) => {}
+            Err(Refused(CAS_MISMATCH)) => {}
             Err(refused) => return Err(refused),
         }
     }
-    Err(CAS_MISMATCH)
+    Err(Refused(CAS_MISMATCH))
 }
 
 /// Registers a queue whose items this context is told about.

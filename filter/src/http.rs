@@ -1,17 +1,17 @@
 //! The life of a stream: callback → flow → action.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, LogLevel};
 use tenant_policy::denial::{Denial, Reply};
-use tenant_policy::flow::{RequestFlow, Step};
+use tenant_policy::flow::{self, RequestFlow};
 use tenant_policy::request::RequestHead;
 use tenant_policy::scope::Edit;
 
-use crate::host::{self, HeaderBlock, LocalResponse, Map};
+use crate::host::{self, HeaderBlock, LocalResponse, Map, Refused};
 use crate::root::Worker;
-use crate::waiting::Waiter;
 
 /// The stream of a plugin with `enabled: false`: no callback does anything.
 pub(crate) struct Identity;
@@ -26,18 +26,37 @@ impl Context for Unconfigured {}
 
 impl HttpContext for Unconfigured {
     fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        answer(&Denial::ManagerUnavailable.reply(false));
+        answer(&Denial::HostRefused.reply(false));
         Action::Pause
     }
+
+    fn on_http_request_body(&mut self, _size: usize, _end_of_stream: bool) -> Action {
+        Action::Pause
+    }
+
+    fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
+        Action::Pause
+    }
+}
+
+/// What a stream and its wait know in common.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    /// Its `x-request-id`, for the log.
+    pub(crate) request_id: String,
+    /// Whether a reply must be one to gRPC.
+    pub(crate) grpc: bool,
+    /// Whether the head has been let go, with all its edits. Until then nothing of the request
+    /// may pass, whatever else has happened to it.
+    pub(crate) passed: Cell<bool>,
 }
 
 /// The stream of a plugin that enforces tenancy.
 pub(crate) struct Stream {
     context: u32,
     worker: Rc<Worker>,
-    /// Whether the head of the request has gone on, at once: only then body and trailers follow
-    /// without asking whether the stream waits.
-    passed: bool,
+    /// `None` before the head has come.
+    exchange: Option<Rc<Exchange>>,
 }
 
 impl Stream {
@@ -45,14 +64,16 @@ impl Stream {
         Self {
             context,
             worker,
-            passed: false,
+            exchange: None,
         }
     }
 
     /// A pause is a barrier: where the host shows body and trailers of a paused stream
-    /// (`allow_on_headers_stop_iteration`), letting them go on would take the head along.
+    /// (`allow_on_headers_stop_iteration`), letting them go on would take the head along. They
+    /// follow a head that has been let go, and no other: not one that waits, and not one that
+    /// was refused while the refusal could not be sent.
     fn barrier(&self) -> Action {
-        if self.passed || !self.worker.waiting.borrow().holds(self.context) {
+        if self.exchange.as_ref().is_some_and(|exchange| exchange.passed.get()) {
             Action::Continue
         } else {
             Action::Pause
@@ -67,46 +88,21 @@ impl Context for Stream {
     }
 }
 
-impl Drop for Stream {
-    fn drop(&mut self) {
-        if let Ok(mut waiting) = self.worker.waiting.try_borrow_mut() {
-            waiting.remove(self.context);
-        }
-    }
-}
-
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
         // A head that cannot be read is an empty one: no path is public, no credential there.
         let block = HeaderBlock::read(Map::Request).unwrap_or_default();
-        let fields = block.fields();
+        let fields = block.fields().unwrap_or_default();
         let head = RequestHead::new(&fields);
-        let request_id = printable(head.only(b"x-request-id").unwrap_or_default());
+        let exchange = Rc::new(Exchange {
+            request_id: printable(head.only(b"x-request-id").unwrap_or_default()),
+            grpc: head.is_grpc(),
+            passed: Cell::new(false),
+        });
+        self.exchange = Some(Rc::clone(&exchange));
         let step = RequestFlow::start(&mut self.worker.engine.borrow_mut(), &head, &self.worker.node);
-        match step {
-            Step::Wait { flow, begins } => {
-                let lookup = flow.lookup();
-                let waiter = Waiter {
-                    stream: self.context,
-                    flow,
-                    request_id,
-                };
-                self.worker.waiting.borrow_mut().insert(waiter);
-                self.worker.schedule();
-                if begins {
-                    self.worker.request_lookup(lookup, self.context);
-                }
-                Action::Pause
-            }
-            Step::Forward(edits) => {
-                self.passed = forward(&edits, &request_id);
-                if self.passed { Action::Continue } else { Action::Pause }
-            }
-            Step::Reply { denial, reply } => {
-                refuse(&denial, &reply, &request_id);
-                Action::Pause
-            }
-        }
+        self.worker.proceed(self.context, &exchange, step);
+        self.barrier()
     }
 
     fn on_http_request_body(&mut self, _size: usize, _end_of_stream: bool) -> Action {
@@ -114,56 +110,50 @@ impl HttpContext for Stream {
     }
 
     fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
-        let map = Map::RequestTrailers;
-        let block = HeaderBlock::read(map).unwrap_or_default();
-        let edits = self
-            .worker
-            .engine
-            .borrow()
-            .trailer_edits(&RequestHead::new(&block.fields()));
-        if apply(map, &edits).is_err() {
-            host::log(LogLevel::Error, "trailers cannot be edited");
-            answer(&Denial::ManagerUnavailable.reply(false));
-            return Action::Pause;
+        if let Err(Refused(status)) = self.sanitize_trailers() {
+            host::log(
+                LogLevel::Error,
+                &format!("trailers cannot be sanitized: status {status}"),
+            );
+            if let Some(exchange) = &self.exchange {
+                exchange.passed.set(false);
+                answer(&Denial::HostRefused.reply(exchange.grpc));
+            }
         }
         self.barrier()
     }
 }
 
-/// Ends the wait of the current context.
-pub(crate) fn conclude(step: Step, request_id: &str) {
-    match step {
-        Step::Forward(edits) => {
-            if forward(&edits, request_id) && host::continue_request().is_err() {
-                host::log(
-                    LogLevel::Error,
-                    &format!("a request cannot be resumed request_id={request_id}"),
-                );
-            }
-        }
-        Step::Reply { denial, reply } => refuse(&denial, &reply, request_id),
-        // No flow waits twice yet; if one did, its stream would be held, not passed.
-        Step::Wait { .. } => answer(&Denial::ManagerUnavailable.reply(false)),
+impl Stream {
+    fn sanitize_trailers(&self) -> Result<(), Refused> {
+        let block = HeaderBlock::read(Map::RequestTrailers)?;
+        let edits = self
+            .worker
+            .engine
+            .borrow()
+            .trailer_edits(&RequestHead::new(&block.fields()?));
+        apply(Map::RequestTrailers, &edits)
     }
 }
 
-/// Applies the edits of a request that goes on. When the host refuses one of them the request
-/// is answered instead: half an edited head must not pass.
-fn forward(edits: &[Edit], request_id: &str) -> bool {
+/// Edits the head of the current context. When the host refuses an edit the request is answered
+/// instead, and false given: half an edited head must not pass.
+pub(crate) fn edit(edits: &[Edit], exchange: &Exchange) -> bool {
     match apply(Map::Request, edits) {
         Ok(()) => true,
-        Err(host::Refused(status)) => {
+        Err(Refused(status)) => {
+            let request_id = &exchange.request_id;
             host::log(
                 LogLevel::Error,
                 &format!("headers cannot be edited: status {status} request_id={request_id}"),
             );
-            answer(&Denial::ManagerUnavailable.reply(false));
+            answer(&Denial::HostRefused.reply(exchange.grpc));
             false
         }
     }
 }
 
-fn apply(map: Map, edits: &[Edit]) -> Result<(), host::Refused> {
+fn apply(map: Map, edits: &[Edit]) -> Result<(), Refused> {
     edits.iter().try_for_each(|edit| match edit {
         Edit::Remove(name) => host::remove_header(map, name),
         Edit::Set(name, value) => host::set_header(map, name, value),
@@ -171,18 +161,23 @@ fn apply(map: Map, edits: &[Edit]) -> Result<(), host::Refused> {
     })
 }
 
-fn refuse(denial: &Denial, reply: &Reply, request_id: &str) {
+/// Answers the current context with a denial.
+pub(crate) fn refuse(refused: &flow::Refused, exchange: &Exchange) {
+    let request_id = &exchange.request_id;
     host::log(
         LogLevel::Info,
-        &format!("denied {} {} request_id={request_id}", reply.status, reply.code),
+        &format!("{} request_id={request_id}", refused.summary()),
     );
-    if let Some(detail) = denial.detail() {
+    if let Some(detail) = refused.detail() {
+        let code = refused.reply.code.as_str();
         host::log(
             LogLevel::Debug,
-            &format!("{} because of {detail} request_id={request_id}", reply.code),
+            &format!("{code} because of {detail} request_id={request_id}"),
         );
     }
-    answer(reply);
+    // For the access log alone: the reply does not depend on it.
+    let _ = apply(Map::Request, &refused.edits);
+    answer(&refused.reply);
 }
 
 fn answer(reply: &Reply) {
@@ -193,19 +188,20 @@ fn answer(reply: &Reply) {
         .collect();
     let sent = host::send_local_response(&LocalResponse {
         status: reply.status,
-        details: &format!("tenantgate_{}", reply.code),
+        details: &format!("tenantgate_{}", reply.code.as_str()),
         headers: &headers,
         body: &reply.body,
         grpc_status: reply.grpc_status,
     });
-    if let Err(host::Refused(status)) = sent {
+    // The stream stays held: the stream timers of the host end it.
+    if let Err(Refused(status)) = sent {
         host::log(LogLevel::Error, &format!("a denial cannot be sent: status {status}"));
     }
 }
 
 /// A caller's text as it may stand in a log line: a short word, or `-`.
 fn printable(text: &[u8]) -> String {
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._:".contains(b);
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._:=/+".contains(b);
     match std::str::from_utf8(text) {
         Ok(word) if (1..=64).contains(&word.len()) && text.iter().all(plain) => word.to_owned(),
         _ => "-".to_owned(),

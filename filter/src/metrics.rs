@@ -12,7 +12,7 @@ use crate::host;
 #[derive(Debug)]
 pub(crate) struct HostNode {
     start: Instant,
-    /// In the order of [`Counter::ALL`].
+    /// In the order of [`Counter::all`].
     counters: Vec<Option<u32>>,
     consumers: Option<u32>,
 }
@@ -33,8 +33,7 @@ impl HostNode {
         };
         Self {
             start: Instant::now(),
-            counters: Counter::ALL
-                .iter()
+            counters: Counter::all()
                 .map(|counter| define(host::Metric::Counter, counter.name()))
                 .collect(),
             consumers: define(host::Metric::Gauge, Gauge::TenantConsumersActive.name()),
@@ -52,12 +51,7 @@ impl Node for HostNode {
     }
 
     fn count(&self, counter: Counter) {
-        let id = Counter::ALL
-            .iter()
-            .zip(&self.counters)
-            .find(|(known, _)| **known == counter)
-            .and_then(|(_, id)| *id);
-        if let Some(id) = id {
+        if let Some(Some(id)) = self.counters.get(counter.index()).copied() {
             host::increment_metric(id, 1);
         }
     }

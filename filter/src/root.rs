@@ -1,6 +1,6 @@
 //! The life of the plugin: configure, tick, queue, answers to calls.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -8,15 +8,15 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{ContextType, LogLevel};
 use tenant_policy::config::{self, Plugin};
 use tenant_policy::engine::Engine;
-use tenant_policy::flow::Resumption;
+use tenant_policy::flow::{Resumption, Step};
 use tenant_policy::node::Node;
 use tenant_policy::resolve::{Answer, Answered, Callout, LookupId};
 use tenant_policy::telemetry::Counter;
 
 use crate::host;
-use crate::http::{self, Identity, Stream, Unconfigured};
+use crate::http::{self, Exchange, Identity, Stream, Unconfigured};
 use crate::metrics::HostNode;
-use crate::waiting::Waiting;
+use crate::waiting::{Waiter, Waiting};
 
 /// Counts the queues of all VMs of a node, so that each has a name of its own.
 const QUEUE_NUMBER_KEY: &str = "tenantgate.queue.number";
@@ -68,12 +68,23 @@ impl Root {
         for warning in &compiled.warnings {
             host::log(LogLevel::Warn, &format!("configuration: {warning}"));
         }
+        let version = env!("CARGO_PKG_VERSION");
         match compiled.plugin {
-            Plugin::SingleTenant => self.mode = Mode::SingleTenant,
+            Plugin::SingleTenant => {
+                host::log(
+                    LogLevel::Warn,
+                    &format!("tenantgate {version}: `enabled` is false, nothing is enforced"),
+                );
+                self.mode = Mode::SingleTenant;
+            }
             Plugin::MultiTenant(config) => {
                 let Some(queue) = own_queue() else {
                     return false;
                 };
+                host::log(
+                    LogLevel::Info,
+                    &format!("tenantgate {version}: enforcing {}", config.summary()),
+                );
                 let node = HostNode::new();
                 for _ in &compiled.warnings {
                     node.count(Counter::KeysRefused);
@@ -85,7 +96,7 @@ impl Root {
                     engine: RefCell::new(Engine::new(*config)),
                     waiting: RefCell::default(),
                     calls: RefCell::default(),
-                    tick_due_ms: RefCell::default(),
+                    ticks: Cell::default(),
                 }));
             }
         }
@@ -165,15 +176,14 @@ pub(crate) struct Worker {
     pub(crate) waiting: RefCell<Waiting>,
     /// Token of a call under way → the lookup that it is for.
     calls: RefCell<HashMap<u32, LookupId>>,
-    /// When the next tick is due, in monotonic milliseconds.
-    tick_due_ms: RefCell<Option<u64>>,
+    ticks: Cell<Ticks>,
 }
 
 impl Worker {
     /// Has a lookup started by the root context. The call must not belong to the stream that
     /// needs it first: it would be lost with that stream, and with it everyone who waits.
-    pub(crate) fn request_lookup(&self, lookup: LookupId, stream: u32) {
-        if host::enqueue(self.queue, &lookup.0.to_le_bytes()).is_err() {
+    fn request_lookup(&self, lookup: LookupId, stream: u32) {
+        if host::enqueue(self.queue, &lookup.to_bytes()).is_err() {
             self.settle(lookup, Answer::Unreachable);
             let _ = host::set_effective_context(stream);
         }
@@ -181,10 +191,9 @@ impl Worker {
 
     fn start_lookups(&self) {
         while let Some(item) = host::dequeue(self.queue) {
-            let Ok(number) = <[u8; 8]>::try_from(item) else {
+            let Some(lookup) = LookupId::from_bytes(&item) else {
                 continue;
             };
-            let lookup = LookupId(u64::from_le_bytes(number));
             let callout = self.engine.borrow_mut().question(lookup);
             if let Some(callout) = callout {
                 self.call(lookup, &callout);
@@ -232,7 +241,14 @@ impl Worker {
         let answered = self.engine.borrow_mut().answered(lookup, answer, &self.node);
         match answered {
             Answered::Again(callout) => self.call(lookup, &callout),
-            Answered::Settled(outcome) => {
+            Answered::Settled { outcome, complaint } => {
+                if let Some(failure) = complaint {
+                    let reason = failure.name();
+                    host::log(
+                        LogLevel::Warn,
+                        &format!("tenant lookups fail: {reason} (said once a minute)"),
+                    );
+                }
                 let waiters = self.waiting.borrow_mut().for_lookup(lookup);
                 self.wake(waiters, Resumption::Learned(&outcome));
             }
@@ -241,36 +257,94 @@ impl Worker {
         self.schedule();
     }
 
-    fn wake(&self, waiters: Vec<crate::waiting::Waiter>, resumption: Resumption<'_>) {
-        for waiter in waiters {
-            if host::set_effective_context(waiter.stream).is_err() {
+    /// Does what a step says for a stream whose context is the current one. The stream is held
+    /// unless the step lets it go.
+    pub(crate) fn proceed(&self, stream: u32, exchange: &Rc<Exchange>, step: Step) {
+        match step {
+            Step::Forward(edits) => {
+                if http::edit(&edits, exchange) {
+                    exchange.passed.set(true);
+                }
+            }
+            Step::Reply(refused) => http::refuse(&refused, exchange),
+            Step::Wait { edits, flow, begins } => {
+                // Half an edited head must not wait either: it is answered, and the flow dropped.
+                if !http::edit(&edits, exchange) {
+                    return;
+                }
+                let lookup = flow.lookup();
+                let exchange = Rc::clone(exchange);
+                self.waiting.borrow_mut().insert(Waiter { stream, flow, exchange });
+                self.schedule();
+                if begins {
+                    self.request_lookup(lookup, stream);
+                }
+            }
+        }
+    }
+
+    fn wake(&self, waiters: Vec<Waiter>, resumption: Resumption<'_>) {
+        for Waiter { stream, flow, exchange } in waiters {
+            if host::set_effective_context(stream).is_err() {
                 continue;
             }
-            let step = waiter.flow.resume(&self.engine.borrow(), resumption, &self.node);
-            http::conclude(step, &waiter.request_id);
+            let step = flow.resume(&self.engine.borrow(), resumption, &self.node);
+            self.proceed(stream, &exchange, step);
+            if exchange.passed.get()
+                && let Err(host::Refused(status)) = host::continue_request()
+            {
+                let request_id = &exchange.request_id;
+                host::log(
+                    LogLevel::Error,
+                    &format!("a request cannot be resumed: status {status} request_id={request_id}"),
+                );
+            }
         }
         let _ = host::set_effective_context(self.context);
     }
 
     fn tick(&self) {
-        *self.tick_due_ms.borrow_mut() = None;
+        // Whatever the host was asked for last, it goes on ticking at that period.
+        self.ticks.set(Ticks::Unknown);
         let overdue = self.waiting.borrow_mut().overdue(self.node.monotonic_ms());
         self.wake(overdue, Resumption::DeadlinePassed);
         self.schedule();
     }
 
     /// Has the host tick when something is due next, and not at all when nothing is.
-    pub(crate) fn schedule(&self) {
+    fn schedule(&self) {
         let engine_due = self.engine.borrow_mut().tick(&self.node);
         let waiting_due = self.waiting.borrow().next_deadline_ms();
-        let due = [engine_due, waiting_due].into_iter().flatten().min();
-        if *self.tick_due_ms.borrow() == due {
+        let wanted = match [engine_due, waiting_due].into_iter().flatten().min() {
+            Some(due_ms) => Ticks::At(due_ms),
+            None => Ticks::Off,
+        };
+        if self.ticks.replace(wanted) == wanted {
             return;
         }
-        *self.tick_due_ms.borrow_mut() = due;
-        let period_ms = due.map_or(0, |due| {
-            due.saturating_sub(self.node.monotonic_ms()).clamp(1, MAX_TICK_MS)
-        });
+        let period_ms = match wanted {
+            Ticks::At(due_ms) => due_ms.saturating_sub(self.node.monotonic_ms()).clamp(1, MAX_TICK_MS),
+            Ticks::Off | Ticks::Unknown => 0,
+        };
         host::tick_every(u32::try_from(period_ms).unwrap_or_default());
     }
+}
+
+impl Drop for Worker {
+    /// The records of this cache are gone with it; the gauge is the host's and stays.
+    fn drop(&mut self) {
+        self.engine.borrow_mut().close(&self.node);
+    }
+}
+
+/// What the host's ticker of this root context does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Ticks {
+    /// Not asked for.
+    #[default]
+    Off,
+    /// Next at this monotonic millisecond.
+    At(u64),
+    /// It has just ticked and would tick on.
+    Unknown,
 }

@@ -6,13 +6,72 @@
 use serde::Serialize;
 
 use crate::authn::Refusal;
+use crate::path::Rejection;
+use crate::telemetry::LookupFailure;
 use crate::tenant_id::TenantId;
+
+/// The stable codes, each with the counter of its denials.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $code:ident = $text:literal),+ $(,)?) => {
+        /// The stable code of a denial: in the body, in the log, in a counter.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code { $($(#[$doc])* $code),+ }
+
+        impl Code {
+            /// Every code there is.
+            pub const ALL: &[Self] = &[$(Self::$code),+];
+
+            /// The code as clients see it.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$code => $text),+ }
+            }
+
+            /// The name of the counter of its denials.
+            pub fn counter_name(self) -> &'static str {
+                match self { $(Self::$code => concat!("tenantgate_denials_total.code=", $text, "~")),+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// Hazardous target, or `CONNECT`.
+    PathRejected = "PATH_REJECTED",
+    /// A key cannot be scoped.
+    KeyRejected = "KEY_REJECTED",
+    /// No usable credential, or no tenant claim.
+    TenantIdRequired = "TENANT_ID_REQUIRED",
+    /// The token was refused.
+    TokenInvalid = "TOKEN_INVALID",
+    /// The claim is malformed.
+    TenantIdInvalid = "TENANT_ID_INVALID",
+    /// The tenant is refused.
+    TenantSuspended = "TENANT_SUSPENDED",
+    /// Access is denied.
+    TenantAccessDenied = "TENANT_ACCESS_DENIED",
+    /// The tenant is unknown.
+    TenantNotFound = "TENANT_NOT_FOUND",
+    /// No module serves the path.
+    RouteNotFound = "ROUTE_NOT_FOUND",
+    /// The tenant is not provisioned.
+    TenantNotProvisioned = "TENANT_NOT_PROVISIONED",
+    /// The tenant has no usable schema.
+    TenantSchemaInvalid = "TENANT_SCHEMA_INVALID",
+    /// The module is not configured.
+    ServiceNotConfigured = "SERVICE_NOT_CONFIGURED",
+    /// The Tenant Manager gives no usable answer.
+    TenantManagerUnavailable = "TENANT_MANAGER_UNAVAILABLE",
+    /// Too many wait.
+    TenantLookupOverloaded = "TENANT_LOOKUP_OVERLOADED",
+    /// The host refused what forwarding needs.
+    InternalError = "INTERNAL_ERROR",
+}
 
 /// Why a request is not forwarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Denial {
     /// Hazardous target, or `CONNECT`.
-    PathRejected,
+    PathRejected(Rejection),
     /// A key that cannot be scoped: the header, and why.
     KeyRejected {
         /// The header that the rule names.
@@ -45,10 +104,13 @@ pub enum Denial {
     SchemaInvalid,
     /// The tenant has not been granted the module.
     ServiceNotConfigured,
-    /// The Tenant Manager gives no usable answer.
-    ManagerUnavailable,
+    /// The Tenant Manager gives no usable answer; `None`: none within the request's deadline.
+    ManagerUnavailable(Option<LookupFailure>),
     /// Too many requests wait for lookups already.
     LookupOverloaded,
+    /// The host refused what forwarding would need: headers that cannot be edited, no
+    /// configuration. Nobody's fault but ours and the host's.
+    HostRefused,
 }
 
 /// A reply that the filter makes itself.
@@ -62,15 +124,15 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// What a gRPC client gets instead of the status.
     pub grpc_status: u8,
-    /// The stable code, for the access log and the filter's own log.
-    pub code: &'static str,
+    /// The stable code.
+    pub code: Code,
 }
 
 /// What stands in the tables of §9.
 struct Row {
     status: u16,
     grpc_status: u8,
-    code: &'static str,
+    code: Code,
     title: &'static str,
     message: String,
 }
@@ -102,7 +164,7 @@ impl Denial {
             row.message.into_bytes()
         } else {
             let body = Body {
-                code: row.code,
+                code: row.code.as_str(),
                 title: row.title,
                 message: &row.message,
             };
@@ -118,16 +180,29 @@ impl Denial {
         }
     }
 
-    /// What the reply does not say, for a debug log: which check failed. Never a part of the
+    /// What the reply does not say, for a debug log: which check failed. Never a value of the
     /// request.
-    pub fn detail(&self) -> Option<&'static str> {
-        match self {
-            Self::TokenInvalid(refusal) => Some(refusal.name()),
-            Self::CredentialMissing => Some("no usable credential"),
-            Self::TenantClaimMissing => Some("no tenant claim"),
-            Self::KeyRejected { reason, .. } => Some(reason),
-            _ => None,
-        }
+    pub fn detail(&self) -> Option<String> {
+        let detail = match self {
+            Self::PathRejected(rejection) => rejection.name(),
+            Self::KeyRejected { header, reason } => return Some(format!("header {header} {reason}")),
+            Self::CredentialMissing => "no usable credential",
+            Self::TokenInvalid(refusal) => refusal.name(),
+            Self::TenantClaimMissing => "no tenant claim",
+            Self::ManagerUnavailable(Some(failure)) => failure.name(),
+            Self::ManagerUnavailable(None) => "deadline",
+            Self::TenantIdInvalid
+            | Self::TenantRefused { .. }
+            | Self::AccessDenied
+            | Self::TenantNotFound(_)
+            | Self::RouteNotFound
+            | Self::NotProvisioned
+            | Self::SchemaInvalid
+            | Self::ServiceNotConfigured
+            | Self::LookupOverloaded
+            | Self::HostRefused => return None,
+        };
+        Some(detail.to_owned())
     }
 
     /// `WWW-Authenticate` of a 401 (RFC 6750 §3): an error code only when a credential came.
@@ -137,13 +212,24 @@ impl Denial {
             Self::TokenInvalid(_) | Self::TenantClaimMissing | Self::TenantIdInvalid => {
                 Some("Bearer error=\"invalid_token\"")
             }
-            _ => None,
+            Self::PathRejected(_)
+            | Self::KeyRejected { .. }
+            | Self::TenantRefused { .. }
+            | Self::AccessDenied
+            | Self::TenantNotFound(_)
+            | Self::RouteNotFound
+            | Self::NotProvisioned
+            | Self::SchemaInvalid
+            | Self::ServiceNotConfigured
+            | Self::ManagerUnavailable(_)
+            | Self::LookupOverloaded
+            | Self::HostRefused => None,
         }
     }
 
     /// Whole seconds, at least 1 (RFC 9110 §10.2.3), for what may pass by itself.
     fn retry_after_seconds(&self) -> Option<u32> {
-        matches!(self, Self::ManagerUnavailable | Self::LookupOverloaded).then_some(1)
+        matches!(self, Self::ManagerUnavailable(_) | Self::LookupOverloaded).then_some(1)
     }
 
     fn row(&self) -> Row {
@@ -155,87 +241,94 @@ impl Denial {
             message: message.to_owned(),
         };
         match self {
-            Self::PathRejected => row(
+            Self::PathRejected(_) => row(
                 400,
                 3,
-                "PATH_REJECTED",
+                Code::PathRejected,
                 "Bad Request",
                 "the request target is ambiguous",
             ),
             Self::KeyRejected { header, reason } => {
-                row(400, 3, "KEY_REJECTED", "Bad Request", &format!("{header}: {reason}"))
+                row(400, 3, Code::KeyRejected, "Bad Request", &format!("{header}: {reason}"))
             }
             Self::CredentialMissing | Self::TenantClaimMissing => row(
                 401,
                 16,
-                "TENANT_ID_REQUIRED",
+                Code::TenantIdRequired,
                 "Unauthorized",
                 "tenantId is required in JWT token",
             ),
-            Self::TokenInvalid(_) => row(401, 16, "TOKEN_INVALID", "Unauthorized", "the token is not valid"),
+            Self::TokenInvalid(_) => row(401, 16, Code::TokenInvalid, "Unauthorized", "the token is not valid"),
             Self::TenantIdInvalid => row(
                 401,
                 16,
-                "TENANT_ID_INVALID",
+                Code::TenantIdInvalid,
                 "Unauthorized",
                 "tenantId has invalid format",
             ),
             Self::TenantRefused { status } => row(
                 403,
                 7,
-                "TENANT_SUSPENDED",
+                Code::TenantSuspended,
                 "Service Suspended",
                 &format!("tenant service is {}", public_status(status)),
             ),
             Self::AccessDenied => row(
                 403,
                 7,
-                "TENANT_ACCESS_DENIED",
+                Code::TenantAccessDenied,
                 "Access Denied",
                 "tenant service access denied",
             ),
             Self::TenantNotFound(tenant) => row(
                 404,
                 5,
-                "TENANT_NOT_FOUND",
+                Code::TenantNotFound,
                 "Tenant Not Found",
                 &format!("tenant not found: {}", tenant.as_str()),
             ),
-            Self::RouteNotFound => row(404, 5, "ROUTE_NOT_FOUND", "Not Found", "no module serves this path"),
+            Self::RouteNotFound => row(404, 5, Code::RouteNotFound, "Not Found", "no module serves this path"),
             Self::NotProvisioned => row(
                 422,
                 9,
-                "TENANT_NOT_PROVISIONED",
+                Code::TenantNotProvisioned,
                 "Tenant Not Provisioned",
                 "the tenant's service is not provisioned yet",
             ),
             Self::SchemaInvalid => row(
                 422,
                 9,
-                "TENANT_SCHEMA_INVALID",
+                Code::TenantSchemaInvalid,
                 "Tenant Schema Invalid",
                 "the tenant's schema is missing or not valid",
             ),
             Self::ServiceNotConfigured => row(
                 503,
                 14,
-                "SERVICE_NOT_CONFIGURED",
+                Code::ServiceNotConfigured,
                 "Service Not Configured",
                 "the module is not configured for this tenant",
             ),
-            Self::ManagerUnavailable => row(
+            Self::ManagerUnavailable(_) => row(
                 503,
                 14,
-                "TENANT_MANAGER_UNAVAILABLE",
+                Code::TenantManagerUnavailable,
                 "Service Unavailable",
                 "the tenant cannot be looked up at the moment",
             ),
             Self::LookupOverloaded => row(
                 503,
                 14,
-                "TENANT_LOOKUP_OVERLOADED",
+                Code::TenantLookupOverloaded,
                 "Service Unavailable",
                 "too many requests wait for tenant lookups",
+            ),
+            Self::HostRefused => row(
+                500,
+                13,
+                Code::InternalError,
+                "Internal Server Error",
+                "the request cannot be handled",
             ),
         }
     }
@@ -284,13 +377,17 @@ mod tests {
     #[test]
     fn statuses_and_grpc_statuses_go_together() {
         for denial in [
-            Denial::PathRejected,
+            Denial::PathRejected(Rejection::Connect),
             Denial::KeyRejected {
                 header: "x-redis-key".into(),
                 reason: "empty",
             },
             Denial::CredentialMissing,
             Denial::TokenInvalid(Refusal::Signature),
+            Denial::TenantClaimMissing,
+            Denial::TenantIdInvalid,
+            Denial::TenantNotFound(TenantId::parse("acme", false).unwrap()),
+            Denial::HostRefused,
             Denial::TenantRefused {
                 status: "suspended".into(),
             },
@@ -299,7 +396,7 @@ mod tests {
             Denial::NotProvisioned,
             Denial::SchemaInvalid,
             Denial::ServiceNotConfigured,
-            Denial::ManagerUnavailable,
+            Denial::ManagerUnavailable(None),
             Denial::LookupOverloaded,
         ] {
             let reply = denial.reply(false);
@@ -309,6 +406,7 @@ mod tests {
                 403 => 7,
                 404 => 5,
                 422 => 9,
+                500 => 13,
                 503 => 14,
                 other => panic!("no gRPC status for {other}"),
             };

@@ -55,6 +55,13 @@ impl Engine {
         self.sanitizer.edits(trailers, Place::Trailers)
     }
 
+    /// Takes what this engine has counted out of the node's gauges, before it goes.
+    pub fn close(&mut self, node: &impl Node) {
+        if let Some(resolver) = self.resolver.as_mut() {
+            resolver.close(node);
+        }
+    }
+
     /// Does what is due by time alone. Gives the monotonic millisecond at which it wants to be
     /// called again, if at all.
     pub fn tick(&mut self, node: &impl Node) -> Option<u64> {

@@ -20,19 +20,48 @@ pub enum Step {
     /// The request goes on, with these edits applied in order.
     Forward(Vec<Edit>),
     /// The request is answered.
-    Reply {
-        /// Why, for the log.
-        denial: Denial,
-        /// With what.
-        reply: Reply,
-    },
+    Reply(Refused),
     /// The request is held back, body and trailers included, until [`RequestFlow::resume`].
     Wait {
+        /// What is done to its head meanwhile: what only the filter may say is out at once.
+        edits: Vec<Edit>,
         /// What is left of the request.
         flow: RequestFlow,
         /// Whether the shell must start the lookup that the flow waits for.
         begins: bool,
     },
+}
+
+/// A request that is answered instead of forwarded.
+#[derive(Debug)]
+pub struct Refused {
+    /// With what.
+    pub reply: Reply,
+    /// What is done to the head before: the access log must not show what a caller made up.
+    pub edits: Vec<Edit>,
+    denial: Denial,
+    tenant: Option<TenantId>,
+    module: Option<Module>,
+}
+
+impl Refused {
+    /// One line for the log, without anything secret: status, code, and whom it concerns as far
+    /// as that was proven.
+    pub fn summary(&self) -> String {
+        let mut line = format!("denied {} {}", self.reply.status, self.reply.code.as_str());
+        if let Some(tenant) = &self.tenant {
+            line = format!("{line} tenant={}", tenant.as_str());
+        }
+        if let Some(module) = &self.module {
+            line = format!("{line} module={}", module.as_str());
+        }
+        line
+    }
+
+    /// What the reply does not say: which check failed.
+    pub fn detail(&self) -> Option<String> {
+        self.denial.detail()
+    }
 }
 
 /// A request that waits. It is left once: by [`RequestFlow::resume`], or by dropping it when the
@@ -56,7 +85,6 @@ struct Resolvable {
     tenant: TenantId,
     module: Module,
     keys: Keys,
-    sanitizing: Vec<Edit>,
     grpc: bool,
 }
 
@@ -72,11 +100,19 @@ pub enum Resumption<'a> {
 impl RequestFlow {
     /// Takes a request through the stages, as far as it gets without waiting.
     pub fn start(engine: &mut Engine, head: &RequestHead<'_>, node: &impl Node) -> Step {
-        let grpc = head.is_grpc();
-        Self::stages(engine, head, node, grpc).unwrap_or_else(|denial| refuse(denial, grpc))
+        let mut known = Known::default();
+        Self::stages(engine, head, node, &mut known).unwrap_or_else(|denial| {
+            let edits = engine.sanitizer.edits(head, Place::Protected);
+            refuse(denial, head.is_grpc(), edits, known, node)
+        })
     }
 
-    fn stages(engine: &mut Engine, head: &RequestHead<'_>, node: &impl Node, grpc: bool) -> Result<Step, Denial> {
+    fn stages(
+        engine: &mut Engine,
+        head: &RequestHead<'_>,
+        node: &impl Node,
+        known: &mut Known,
+    ) -> Result<Step, Denial> {
         let config = &engine.config;
         let module = match path::route(&config.paths, &config.modules, head)? {
             Route::Public => return Ok(Step::Forward(engine.sanitizer.edits(head, Place::Public))),
@@ -84,19 +120,28 @@ impl RequestFlow {
         };
         let verified = authn::authenticate(&config.auth, head, node.realtime_ms())?;
         let tenant = tenant_id::tenant_of(&config.tenant_id, &verified)?;
+        *known = Known {
+            tenant: Some(tenant.clone()),
+            module: Some(module.clone()),
+        };
+        let keys = Keys::of(&config.scope, head);
+        let grpc = head.is_grpc();
         let request = Resolvable {
-            keys: Keys::of(&config.scope, head),
-            sanitizing: engine.sanitizer.edits(head, Place::Protected),
             tenant,
             module,
+            keys,
             grpc,
         };
         let (Some(manager), Some(resolver)) = (&config.tenant_manager, &mut engine.resolver) else {
-            return Ok(request.finish(engine, None, node));
+            let sanitizing = engine.sanitizer.edits(head, Place::Protected);
+            return Ok(request.finish(engine, None, sanitizing, node));
         };
-        match resolver.resolve(manager, &request.tenant, head, node)? {
-            Resolution::Known(outcome) => Ok(request.finish(engine, Some(&outcome), node)),
+        let resolution = resolver.resolve(manager, &request.tenant, head, node)?;
+        let sanitizing = engine.sanitizer.edits(head, Place::Protected);
+        match resolution {
+            Resolution::Known(outcome) => Ok(request.finish(engine, Some(&outcome), sanitizing, node)),
             Resolution::Wait(wait) => Ok(Step::Wait {
+                edits: sanitizing,
                 begins: wait.begins,
                 flow: Self::AwaitingTenant(AwaitingTenant {
                     seat: wait.seat,
@@ -125,43 +170,61 @@ impl RequestFlow {
     pub fn resume(self, engine: &Engine, resumption: Resumption<'_>, node: &impl Node) -> Step {
         let Self::AwaitingTenant(AwaitingTenant { request, .. }) = self;
         match resumption {
-            Resumption::Learned(outcome) => request.finish(engine, Some(outcome), node),
-            Resumption::DeadlinePassed => refuse(Denial::ManagerUnavailable, request.grpc),
+            Resumption::Learned(outcome) => request.finish(engine, Some(outcome), Vec::new(), node),
+            Resumption::DeadlinePassed => {
+                let known = Known {
+                    tenant: Some(request.tenant),
+                    module: Some(request.module),
+                };
+                refuse(Denial::ManagerUnavailable(None), request.grpc, Vec::new(), known, node)
+            }
         }
     }
 }
 
 impl Resolvable {
-    /// Stages 5 and 6.
-    fn finish(self, engine: &Engine, outcome: Option<&Outcome>, node: &impl Node) -> Step {
+    /// Stages 5 and 6. `sanitizing` are the edits of stage 0 that have not been applied yet.
+    fn finish(self, engine: &Engine, outcome: Option<&Outcome>, sanitizing: Vec<Edit>, node: &impl Node) -> Step {
         let Self {
             tenant,
             module,
             keys,
-            sanitizing,
             grpc,
         } = self;
+        let known = Known {
+            tenant: Some(tenant.clone()),
+            module: Some(module.clone()),
+        };
         let edits = enforce::admit(tenant, module, outcome)
             .and_then(|admitted| scope::edits(&engine.config.scope, &keys, &admitted));
         match edits {
             Ok(edits) => {
                 node.count(Counter::TenantMessagesProcessed);
-                // What is set anyway need not be removed first: setting replaces every line.
-                let is_set = |earlier: &Edit| edits.iter().any(|edit| edit.name() == earlier.name());
-                let mut all: Vec<Edit> = sanitizing.into_iter().filter(|earlier| !is_set(earlier)).collect();
-                all.extend(edits);
-                Step::Forward(all)
+                Step::Forward(scope::after(sanitizing, edits))
             }
-            Err(denial) => refuse(denial, grpc),
+            Err(denial) => refuse(denial, grpc, sanitizing, known, node),
         }
     }
 }
 
-fn refuse(denial: Denial, grpc: bool) -> Step {
-    Step::Reply {
-        reply: denial.reply(grpc),
+/// What has been proven about a request, for the log.
+#[derive(Debug, Default)]
+struct Known {
+    tenant: Option<TenantId>,
+    module: Option<Module>,
+}
+
+fn refuse(denial: Denial, grpc: bool, edits: Vec<Edit>, known: Known, node: &impl Node) -> Step {
+    let reply = denial.reply(grpc);
+    node.count(Counter::Denials(reply.code));
+    let Known { tenant, module } = known;
+    Step::Reply(Refused {
+        reply,
+        edits,
         denial,
-    }
+        tenant,
+        module,
+    })
 }
 
 #[cfg(test)]

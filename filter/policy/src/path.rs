@@ -2,15 +2,16 @@
 //!
 //! Rules in the order they are applied:
 //!
-//! 1. `CONNECT` is refused unless `paths.connect: allow`; then it is protected.
+//! 1. `CONNECT` is refused unless `paths.connect: allow`.
 //! 2. A hazardous target ([`hazard`]) is refused, or protected with `paths.hazardous: protect`.
 //!    It is never public.
-//! 3. `TRACE`, and a request that asks to change protocol, is never public.
+//! 3. `CONNECT`, `TRACE`, and a request that asks to change protocol, are never public.
 //! 4. A path under a public prefix is public ([`Prefix::covers_public`]): compared byte for
 //!    byte, and nothing that would need decoding, case folding or normalising is public.
 //! 5. Everything else is protected, `OPTIONS *` and a missing or empty path included.
 //! 6. A protected request gets a module: the first route whose prefix covers the path, else the
-//!    default, else it is refused (404).
+//!    default, else it is refused (404). So is a path that a lenient server would give to
+//!    another module (`/V1/transactions`, `/v1//transactions`, `/v1/transactions;x`).
 //!
 //! Only the path up to the first `?` is looked at, except for `#` and control bytes, which are
 //! hazardous anywhere in the target. Targets are bytes.
@@ -41,18 +42,23 @@ pub enum Route {
 pub fn route(paths: &Paths, modules: &Modules, head: &RequestHead<'_>) -> Result<Route, Denial> {
     let method = head.method();
     let target = head.target().unwrap_or_default();
-    if method == b"CONNECT" {
-        if !paths.allow_connect {
-            return Err(Denial::PathRejected);
-        }
-    } else if hazard(target).is_some() {
+    if method.eq_ignore_ascii_case(b"CONNECT") && !paths.allow_connect {
+        return Err(Denial::PathRejected(Rejection::Connect));
+    }
+    if let Some(hazard) = hazard(target) {
         if paths.reject_hazardous {
-            return Err(Denial::PathRejected);
+            return Err(Denial::PathRejected(Rejection::Hazard(hazard)));
         }
-    } else if method != b"TRACE" && !head.is_upgrade() && is_public(paths, method, path_of(target)) {
+    } else if may_be_public(head) && is_public(paths, method, path_of(target)) {
         return Ok(Route::Public);
     }
     module(modules, path_of(target)).map(Route::Protected)
+}
+
+fn may_be_public(head: &RequestHead<'_>) -> bool {
+    let method = head.method();
+    let is_special = method.eq_ignore_ascii_case(b"CONNECT") || method.eq_ignore_ascii_case(b"TRACE");
+    !is_special && !head.is_upgrade()
 }
 
 fn is_public(paths: &Paths, method: &[u8], path: &[u8]) -> bool {
@@ -65,19 +71,47 @@ fn is_public(paths: &Paths, method: &[u8], path: &[u8]) -> bool {
     })
 }
 
+/// The module of a path. A path that belongs to one module as it is written and to another one
+/// as a lenient server may read it belongs to none: the tenant would be asked for the wrong
+/// grant.
 fn module(modules: &Modules, path: &[u8]) -> Result<Module, Denial> {
-    modules
-        .routes
-        .iter()
-        .find(|route| route.prefix.covers(path))
-        .map(|route| &route.module)
-        .or(modules.default.as_ref())
-        .cloned()
-        .ok_or(Denial::RouteNotFound)
+    let module = modules.of(path).ok_or(Denial::RouteNotFound)?;
+    match lenient(path) {
+        Some(read) if modules.of(&read) != Some(module) => Err(Denial::RouteNotFound),
+        _ => Ok(module.clone()),
+    }
+}
+
+impl Modules {
+    fn of(&self, path: &[u8]) -> Option<&Module> {
+        let route = self.routes.iter().find(|route| route.prefix.covers(path));
+        route.map(|route| &route.module).or(self.default.as_ref())
+    }
+}
+
+/// The path as a lenient server may read it: decoded, parameters cut off, slashes merged, lower
+/// case. `None` when that is how it is written.
+fn lenient(path: &[u8]) -> Option<Vec<u8>> {
+    let mut decoded = Cow::Borrowed(path);
+    for _ in 0..MAX_ENCODINGS {
+        match decode_once(&decoded) {
+            Some(next) => decoded = Cow::Owned(next),
+            None => break,
+        }
+    }
+    let mut read = Vec::with_capacity(decoded.len());
+    for segment in decoded.split(|b| *b == b'/') {
+        let name = segment.split(|b| *b == b';').next().unwrap_or_default();
+        if !name.is_empty() {
+            read.push(b'/');
+            read.extend(name.trim_ascii_end().to_ascii_lowercase());
+        }
+    }
+    (read != path).then_some(read)
 }
 
 /// The path of a target: up to the first `?`; of an absolute-form target (RFC 9112 §3.2.2) what
-/// follows the authority.
+/// follows the authority. Any other form is left as it stands: it covers no prefix.
 fn path_of(target: &[u8]) -> &[u8] {
     let path = target.split(|b| *b == b'?').next().unwrap_or_default();
     if path.starts_with(b"/") {
@@ -90,17 +124,13 @@ fn path_of(target: &[u8]) -> &[u8] {
     let Some(after) = rest.strip_prefix(b"://") else {
         return path;
     };
-    let is_scheme = scheme.first().is_some_and(u8::is_ascii_alphabetic)
-        && scheme
+    let is_http = scheme.eq_ignore_ascii_case(b"http") || scheme.eq_ignore_ascii_case(b"https");
+    let (authority, path_after) = after.split_at(after.iter().position(|b| *b == b'/').unwrap_or(after.len()));
+    let is_authority = !authority.is_empty()
+        && authority
             .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
-    if !is_scheme {
-        return path;
-    }
-    match after.iter().position(|b| *b == b'/') {
-        Some(slash) => after.split_at(slash).1,
-        None => b"",
-    }
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~:[]".contains(b));
+    if is_http && is_authority { path_after } else { path }
 }
 
 /// A segment prefix such as `/health` or `/v1/accounts`: it covers itself and what continues it
@@ -168,6 +198,41 @@ pub enum Hazard {
     OverlongUtf8,
     /// Escapes inside escapes beyond any use.
     TooManyEncodings,
+}
+
+impl Hazard {
+    /// The hazard as a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control byte",
+            Self::Fragment => "fragment",
+            Self::Backslash => "backslash",
+            Self::EncodedSlash => "encoded slash",
+            Self::DotSegment => "dot segment",
+            Self::MalformedEscape => "malformed escape",
+            Self::OverlongUtf8 => "overlong UTF-8",
+            Self::TooManyEncodings => "too many encodings",
+        }
+    }
+}
+
+/// Why a request target is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// The method is `CONNECT`.
+    Connect,
+    /// The target is hazardous.
+    Hazard(Hazard),
+}
+
+impl Rejection {
+    /// The reason as a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "CONNECT",
+            Self::Hazard(hazard) => hazard.name(),
+        }
+    }
 }
 
 /// The first hazard of a request target, `None` when there is none.

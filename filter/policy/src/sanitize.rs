@@ -8,7 +8,8 @@
 //!    folds to such a name without being it goes (CGI-style servers read them as one);
 //! 3. in trailers and on public paths also the headers that scope rules name: without a tenant
 //!    they cannot be trusted;
-//! 4. on public paths also the headers by which some servers exchange path or method.
+//! 4. in trailers and on public paths also the headers by which some servers exchange path or
+//!    method.
 //!
 //! Without `auth.forward_token` the credential is taken out too. Of a request that changes
 //! protocol, `Connection` becomes `Upgrade` alone: a header that it nominates besides would be
@@ -99,14 +100,17 @@ impl Sanitizer {
         if folded.starts_with(b"x-tenant-") || self.owned.contains(folded.as_ref()) {
             return true;
         }
-        if let Some(exact) = self.scoped.get(folded.as_ref()) {
-            return place != Place::Protected || !name.eq_ignore_ascii_case(exact);
-        }
         let is_credential = self
             .credential
             .as_ref()
             .is_some_and(|credential| name.eq_ignore_ascii_case(credential));
-        is_credential || (place == Place::Public && OVERRIDES.contains(&folded.as_ref()))
+        if is_credential {
+            return true;
+        }
+        if let Some(exact) = self.scoped.get(folded.as_ref()) {
+            return place != Place::Protected || !name.eq_ignore_ascii_case(exact);
+        }
+        place != Place::Protected && OVERRIDES.contains(&folded.as_ref())
     }
 }
 
@@ -164,6 +168,7 @@ mod tests {
     fn overrides_of_path_and_method_go_on_public_paths() {
         let names = ["x-original-url", "X-HTTP-Method-Override", "x_rewrite_url"];
         assert_eq!(removed(&names, Place::Public), names);
+        assert_eq!(removed(&names, Place::Trailers), names);
         assert!(removed(&names, Place::Protected).is_empty());
     }
 

@@ -4,6 +4,8 @@
 //! `name.tag=value~` becomes `name{tag="value"}` with the tag rules of `envoy/envoy.yaml`.
 //! None of them moves in single-tenant mode.
 
+use crate::denial::Code;
+
 /// Counters: they only grow, and all workers of a node add to the same ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Counter {
@@ -11,10 +13,19 @@ pub enum Counter {
     TenantConnections,
     /// A lookup failed; the Tenant Manager said nothing that can be used.
     TenantConnectionErrors(LookupFailure),
-    /// A request was forwarded in a tenant's name.
+    /// A request was let go in a tenant's name.
     TenantMessagesProcessed,
-    /// A key of a JWK set was refused when it was loaded.
+    /// A key of a JWK set was refused when it was loaded. Each VM loads the set: one bad key
+    /// counts once for every worker, once for the main thread and once for the trial run of a
+    /// configuration.
     KeysRefused,
+    /// A bound was reached: a request was turned away because too many waited already, or too
+    /// many lookups were under way.
+    LookupsOverloaded,
+    /// A bound was reached: a tenant that was still fresh left a full cache.
+    CacheEvictions,
+    /// A request was denied with this code.
+    Denials(Code),
 }
 
 /// Why a lookup failed.
@@ -33,6 +44,19 @@ pub enum LookupFailure {
     BadRecord,
 }
 
+impl LookupFailure {
+    /// The failure as a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::ServerError => "server_error",
+            Self::Unauthorized => "unauthorized",
+            Self::UnexpectedStatus => "unexpected_status",
+            Self::BadRecord => "bad_record",
+        }
+    }
+}
+
 /// Gauges: they go up and down, shared by all workers of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Gauge {
@@ -41,8 +65,8 @@ pub enum Gauge {
 }
 
 impl Counter {
-    /// Every counter there is, so that all of them can be shown before they move.
-    pub const ALL: [Self; 8] = [
+    /// The counters without those of denials. Each stands at its [`Counter::index`].
+    const FIXED: [Self; 10] = [
         Self::TenantConnections,
         Self::TenantConnectionErrors(LookupFailure::Unreachable),
         Self::TenantConnectionErrors(LookupFailure::ServerError),
@@ -51,7 +75,37 @@ impl Counter {
         Self::TenantConnectionErrors(LookupFailure::BadRecord),
         Self::TenantMessagesProcessed,
         Self::KeysRefused,
+        Self::LookupsOverloaded,
+        Self::CacheEvictions,
     ];
+
+    /// Every counter there is, in the order of [`Counter::index`], so that all of them can be
+    /// shown before they move.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::FIXED
+            .into_iter()
+            .chain(Code::ALL.iter().copied().map(Self::Denials))
+    }
+
+    /// The place in [`Counter::all`].
+    pub fn index(self) -> usize {
+        match self {
+            Self::TenantConnections => 0,
+            Self::TenantConnectionErrors(LookupFailure::Unreachable) => 1,
+            Self::TenantConnectionErrors(LookupFailure::ServerError) => 2,
+            Self::TenantConnectionErrors(LookupFailure::Unauthorized) => 3,
+            Self::TenantConnectionErrors(LookupFailure::UnexpectedStatus) => 4,
+            Self::TenantConnectionErrors(LookupFailure::BadRecord) => 5,
+            Self::TenantMessagesProcessed => 6,
+            Self::KeysRefused => 7,
+            Self::LookupsOverloaded => 8,
+            Self::CacheEvictions => 9,
+            Self::Denials(code) => {
+                let place = Code::ALL.iter().position(|other| *other == code);
+                Self::FIXED.len().saturating_add(place.unwrap_or_default())
+            }
+        }
+    }
 
     /// The name under which the host knows the counter.
     pub fn name(self) -> &'static str {
@@ -66,6 +120,9 @@ impl Counter {
             },
             Self::TenantMessagesProcessed => "tenant_messages_processed_total",
             Self::KeysRefused => "tenantgate_keys_refused_total",
+            Self::LookupsOverloaded => "tenantgate_lookups_overloaded_total",
+            Self::CacheEvictions => "tenantgate_cache_evictions_total",
+            Self::Denials(code) => code.counter_name(),
         }
     }
 }
@@ -75,6 +132,18 @@ impl Gauge {
     pub fn name(self) -> &'static str {
         match self {
             Self::TenantConsumersActive => "tenant_consumers_active",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_stands_at_its_index() {
+        for (index, counter) in Counter::all().enumerate() {
+            assert_eq!(counter.index(), index, "{}", counter.name());
         }
     }
 }

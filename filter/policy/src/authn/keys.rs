@@ -138,6 +138,12 @@ impl KeySet {
         ((!usable.is_empty()).then_some(Self(usable)), refused)
     }
 
+    /// How many keys there are; never none.
+    #[expect(clippy::len_without_is_empty, reason = "it never is")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The one key that may verify: with `kid` the key of that name that fits the algorithm,
     /// without it the only key that fits. `None` when there is none, or more than one.
     pub fn select(&self, algorithm: Algorithm, kid: Option<&str>) -> Option<&Key> {

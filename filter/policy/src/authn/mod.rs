@@ -69,7 +69,9 @@ pub enum Refusal {
     Key,
     /// The signature does not hold.
     Signature,
-    /// `exp` is missing, not a number, or over.
+    /// `exp` is missing.
+    NoExpiry,
+    /// `exp` is not a number, or over.
     Expired,
     /// `nbf` or `iat` is not a number, or not reached.
     NotYetValid,
@@ -92,6 +94,7 @@ impl Refusal {
             Self::Algorithm => "algorithm",
             Self::Key => "key",
             Self::Signature => "signature",
+            Self::NoExpiry => "exp_missing",
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
             Self::Audience => "audience",
@@ -142,7 +145,7 @@ fn check_times(claims: &Map<String, Value>, auth: &Auth, now_ms: u64) -> Result<
     let now = std::time::Duration::from_millis(now_ms).as_secs_f64();
     let leeway = f64::from(auth.leeway_seconds);
     match claims.get("exp") {
-        None if auth.require_exp => return Err(Refusal::Expired),
+        None if auth.require_exp => return Err(Refusal::NoExpiry),
         None => {}
         Some(exp) => {
             let exp = exp.as_f64().ok_or(Refusal::Expired)?;

@@ -98,7 +98,7 @@ fn each_check_has_its_own_reason() {
         ),
         (
             json!({ "tenant": "acme", "claims": { "exp": null } }),
-            Some(Refusal::Expired),
+            Some(Refusal::NoExpiry),
         ),
         (
             json!({ "tenant": "acme", "claims": { "exp": NOW - 60 } }),

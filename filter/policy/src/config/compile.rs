@@ -7,10 +7,13 @@ mod tenant_manager;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 
-use super::error::{ConfigError, Pointer, Problem};
+use super::error::{ConfigError, Pointer, Problem, shown};
 use super::raw::{self, RawConfig};
 use super::read::{self, unacceptable};
 use super::*;
+
+/// The environment variable that switches the filter on where the document does not say.
+const ENABLED: &str = "MULTI_TENANT_ENABLED";
 
 /// A configuration, and what its author should know besides.
 #[derive(Debug)]
@@ -29,13 +32,19 @@ pub struct Compiled {
 /// faults of shape and impossible values are reported, missing requirements are not.
 pub fn compile(text: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Compiled, Vec<ConfigError>> {
     let (raw, shape) = read::read(text);
-    let enabled = raw.enabled.unwrap_or(false);
+    let from_env = if raw.enabled.is_none() { env(ENABLED) } else { None };
+    let enabled = raw.enabled.unwrap_or(from_env.as_deref() == Some("true"));
     let mut faults = Faults {
         demanding: enabled,
         list: shape,
         warnings: Vec::new(),
+        claimed: Vec::new(),
     };
     let root = Pointer::default();
+    if from_env.is_some_and(|word| word != "true" && word != "false") {
+        let found = format!("another value in the environment variable {ENABLED}");
+        faults.push(root.child("enabled"), unacceptable(found, "`true`, `false`"));
+    }
     if raw.version.is_none() {
         faults.always_missing(root.child("version"), "`v1`");
     }
@@ -67,6 +76,8 @@ struct Faults {
     demanding: bool,
     list: Vec<ConfigError>,
     warnings: Vec<ConfigError>,
+    /// Headers that have a meaning already.
+    claimed: Vec<HeaderName>,
 }
 
 impl Faults {
@@ -92,6 +103,18 @@ impl Faults {
         None
     }
 
+    /// Gives a header its one meaning. A second one, also under a look-alike, is a fault: a
+    /// credential must not be scoped like a key, nor a key emitted like a tenant.
+    fn claim(&mut self, pointer: Pointer, name: &HeaderName) {
+        if self.claimed.iter().any(|other| other.folds_like(name)) {
+            self.push(
+                pointer,
+                unacceptable(quoted(name.as_str()), "a header that nothing else in the document uses"),
+            );
+        }
+        self.claimed.push(name.clone());
+    }
+
     /// A text that must be there and parse.
     fn required<T>(
         &mut self,
@@ -113,29 +136,29 @@ impl Faults {
     fn number<T: TryFrom<u64>>(
         &mut self,
         pointer: Pointer,
-        value: Option<u64>,
+        value: Option<raw::Number>,
         default: u64,
         bounds: RangeInclusive<u64>,
     ) -> Option<T> {
-        let value = value.unwrap_or(default);
-        if !bounds.contains(&value) {
+        let number = match &value {
+            None => Some(default),
+            Some(value) => value.as_u64().filter(|number| bounds.contains(number)),
+        };
+        if number.is_none() {
+            let found = match &value {
+                Some(serde_json::Value::Number(number)) => format!("`{number}`"),
+                other => other.as_ref().map_or("nothing", read::describe).to_owned(),
+            };
             let accepted = format!("a whole number from {} to {}", bounds.start(), bounds.end());
-            return self.refuse(pointer, format!("`{value}`"), &accepted);
+            self.push(pointer, unacceptable(found, &accepted));
         }
-        T::try_from(value).ok()
+        T::try_from(number?).ok()
     }
 }
 
-/// A text of the document as faults show it: bounded, and without anything that could forge a
-/// log line.
+/// A text of the document as faults show it.
 fn quoted(text: &str) -> String {
     format!("`{}`", shown(text))
-}
-
-fn shown(text: &str) -> String {
-    let start: String = text.chars().take(64).flat_map(char::escape_debug).collect();
-    let more = if text.chars().nth(64).is_some() { "…" } else { "" };
-    start + more
 }
 
 const NAME: &str = "a letter or digit, then letters, digits, `-` and `_`, at most 256 bytes";

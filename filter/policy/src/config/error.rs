@@ -20,9 +20,10 @@ pub struct ConfigError {
 pub struct Pointer(String);
 
 impl Pointer {
-    /// The pointer of `member` below this one, escaped by RFC 6901 §3.
+    /// The pointer of `member` below this one, escaped by RFC 6901 §3. A long name is cut, and
+    /// what could forge a log line is escaped.
     pub fn child(&self, member: impl fmt::Display) -> Self {
-        let member = member.to_string().replace('~', "~0").replace('/', "~1");
+        let member = shown(&member.to_string()).replace('~', "~0").replace('/', "~1");
         Self(format!("{}/{member}", self.0))
     }
 
@@ -46,6 +47,14 @@ impl fmt::Display for Pointer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_empty() { "the document" } else { &self.0 })
     }
+}
+
+/// A text as it may stand in a log line: bounded, nothing in it that ends a line or moves a
+/// cursor.
+pub(super) fn shown(text: &str) -> String {
+    let start: String = text.chars().take(64).flat_map(char::escape_debug).collect();
+    let more = if text.chars().nth(64).is_some() { "…" } else { "" };
+    start + more
 }
 
 /// What is wrong at a place of the document.

@@ -1,6 +1,6 @@
 //! The configuration: one JSON document, compiled once into values that cannot be wrong.
 //!
-//! [`compile`] gives a [`Plugin`], or every fault of the document at once. What is not written
+//! [`compile()`] gives a [`Plugin`], or every fault of the document at once. What is not written
 //! takes the default that stands with its field below. A member that this version does not
 //! know is a fault: a limit that is configured but not applied would be worse than none.
 
@@ -10,8 +10,6 @@ mod raw;
 mod read;
 
 use std::fmt;
-
-use serde::Deserialize;
 
 pub use compile::{Compiled, compile};
 pub use error::{ConfigError, Pointer, Problem};
@@ -47,6 +45,22 @@ pub struct Config {
     pub tenant_manager: Option<TenantManager>,
     /// Stage 6.
     pub scope: Scope,
+}
+
+impl Config {
+    /// What is enforced, in one line for the log: names and numbers, nothing secret.
+    pub fn summary(&self) -> String {
+        let keys: usize = self.auth.issuers.iter().map(|issuer| issuer.keys().len()).sum();
+        let manager = self
+            .tenant_manager
+            .as_ref()
+            .map_or("none", |manager| manager.cluster.as_str());
+        format!(
+            "service={} issuers={} keys={keys} tenant_manager={manager}",
+            self.service.as_str(),
+            self.auth.issuers.len(),
+        )
+    }
 }
 
 /// `paths`.
@@ -184,18 +198,16 @@ pub struct ScopeRule {
     pub required: bool,
 }
 
-/// How a key is scoped to a tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub enum Kind {
-    /// An AMQP routing key: `{value}.{tenant}`.
-    #[serde(rename = "routing_key")]
-    Routing,
-    /// A Redis key: `tenant:{tenant}:{value}`.
-    #[serde(rename = "redis_key")]
-    Redis,
-    /// A path in an object store: `{tenant}/{value}`.
-    #[serde(rename = "storage_key")]
-    Storage,
+raw::word! {
+    /// How a key is scoped to a tenant.
+    pub enum Kind {
+        /// An AMQP routing key: `{value}.{tenant}`.
+        Routing = "routing_key",
+        /// A Redis key: `tenant:{tenant}:{value}`.
+        Redis = "redis_key",
+        /// A path in an object store: `{tenant}/{value}`.
+        Storage = "storage_key",
+    }
 }
 
 /// A path with places for the tenant and the service.

@@ -4,10 +4,47 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::json;
+
+/// A number, judged where its bounds are known.
+pub(super) type Number = Value;
+
+/// An enumeration of words. Serde's own would also take an object with the word as its only
+/// member, and say so.
+macro_rules! word {
+    ($(#[$doc:meta])* $visibility:vis enum $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        $visibility enum $name { $($(#[$variant_doc])* $variant),+ }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Word;
+
+                impl serde::de::Visitor<'_> for Word {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str([$(concat!("`", $word, "`")),+].join(", ").as_str())
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
+                        match text {
+                            $($word => Ok($name::$variant),)+
+                            other => Err(E::invalid_value(serde::de::Unexpected::Str(other), &self)),
+                        }
+                    }
+                }
+
+                deserializer.deserialize_str(Word)
+            }
+        }
+    };
+}
+pub(super) use word;
 
 /// The whole document.
 #[derive(Debug, Default, Deserialize)]
@@ -30,10 +67,8 @@ pub(super) struct RawConfig {
     pub(super) scope: Option<RawScope>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Version {
-    V1,
+word! {
+    pub(super) enum Version { V1 = "v1" }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -45,18 +80,12 @@ pub(super) struct RawPaths {
     pub(super) connect: Option<Connect>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Hazardous {
-    Reject,
-    Protect,
+word! {
+    pub(super) enum Hazardous { Reject = "reject", Protect = "protect" }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Connect {
-    Deny,
-    Allow,
+word! {
+    pub(super) enum Connect { Deny = "deny", Allow = "allow" }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -70,9 +99,9 @@ pub(super) struct RawPublicPath {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawAuth {
     pub(super) mode: Option<AuthMode>,
-    pub(super) max_token_bytes: Option<u64>,
+    pub(super) max_token_bytes: Option<Number>,
     pub(super) require_exp: Option<bool>,
-    pub(super) leeway_seconds: Option<u64>,
+    pub(super) leeway_seconds: Option<Number>,
     pub(super) accepted_types: Option<Vec<String>>,
     pub(super) forward_token: Option<bool>,
     pub(super) header: Option<String>,
@@ -80,10 +109,8 @@ pub(super) struct RawAuth {
     pub(super) issuers: Option<Vec<RawIssuer>>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum AuthMode {
-    Verify,
+word! {
+    pub(super) enum AuthMode { Verify = "verify" }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -101,7 +128,14 @@ pub(super) struct RawIssuer {
 #[derive(Debug)]
 pub(super) enum RawTenants {
     Any,
-    Some { ids: Vec<String>, prefixes: Vec<String> },
+    Some(RawTenantSet),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawTenantSet {
+    pub(super) ids: Option<Vec<String>>,
+    pub(super) prefixes: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -133,9 +167,9 @@ pub(super) struct RawTenantManager {
     pub(super) path: Option<String>,
     #[serde(deserialize_with = "json::objects")]
     pub(super) api_keys: Option<Vec<RawSecret>>,
-    pub(super) timeout_ms: Option<u64>,
-    pub(super) max_body_bytes: Option<u64>,
-    pub(super) max_waiters: Option<u64>,
+    pub(super) timeout_ms: Option<Number>,
+    pub(super) max_body_bytes: Option<Number>,
+    pub(super) max_waiters: Option<Number>,
     #[serde(deserialize_with = "json::object")]
     pub(super) cache: Option<RawCache>,
 }
@@ -159,9 +193,9 @@ impl fmt::Debug for RawSecret {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawCache {
-    pub(super) ttl_seconds: Option<u64>,
-    pub(super) negative_ttl_seconds: Option<u64>,
-    pub(super) max_entries: Option<u64>,
+    pub(super) ttl_seconds: Option<Number>,
+    pub(super) negative_ttl_seconds: Option<Number>,
+    pub(super) max_entries: Option<Number>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -225,19 +259,8 @@ impl<'de> Deserialize<'de> for RawTenants {
                 }
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<RawTenants, A::Error> {
-                let (mut ids, mut prefixes) = (Vec::new(), Vec::new());
-                while let Some(name) = members.next_key::<String>()? {
-                    match name.as_str() {
-                        "ids" => ids = members.next_value()?,
-                        "prefixes" => prefixes = members.next_value()?,
-                        other => {
-                            let _: IgnoredAny = members.next_value()?;
-                            return Err(de::Error::unknown_field(other, &["ids", "prefixes"]));
-                        }
-                    }
-                }
-                Ok(RawTenants::Some { ids, prefixes })
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<RawTenants, A::Error> {
+                RawTenantSet::deserialize(de::value::MapAccessDeserializer::new(members)).map(RawTenants::Some)
             }
         }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
-use super::error::{ConfigError, Pointer, Problem};
+use super::error::{ConfigError, Pointer, Problem, shown};
 use super::raw::RawConfig;
 use crate::json::{self, Object};
 
@@ -22,6 +22,10 @@ pub(super) fn read(text: &[u8]) -> (RawConfig, Vec<ConfigError>) {
         Err(error) => return (RawConfig::default(), vec![not_json(&error)]),
     };
     let mut faults = Vec::new();
+    take_nulls(&mut document, &Pointer::default(), &mut faults);
+    if faults.len() >= MAX_FAULTS {
+        return (RawConfig::default(), faults);
+    }
     loop {
         let error = match serde_path_to_error::deserialize::<_, Object<RawConfig>>(&document) {
             Ok(Object(config)) => return (config, faults),
@@ -40,6 +44,35 @@ pub(super) fn read(text: &[u8]) -> (RawConfig, Vec<ConfigError>) {
             });
             return (RawConfig::default(), faults);
         }
+    }
+}
+
+/// `null` is no way to leave a member out: templates produce it by accident, and a default would
+/// silently take the place of what was meant. Only keys of a JWK set, which are others'
+/// documents, may hold it.
+fn take_nulls(value: &mut Value, at: &Pointer, faults: &mut Vec<ConfigError>) {
+    match value {
+        Value::Object(members) => members.retain(|name, value| {
+            let at = at.child(name);
+            if value.is_null() {
+                if faults.len() < MAX_FAULTS {
+                    let problem = unacceptable("null", "a value, or no such member");
+                    faults.push(ConfigError { pointer: at, problem });
+                }
+                return false;
+            }
+            if !at.as_str().ends_with("/jwks/inline/keys") {
+                take_nulls(value, &at, faults);
+            }
+            true
+        }),
+        // In a list it is an element like any other, and no list here has room for it.
+        Value::Array(elements) => {
+            for (index, element) in elements.iter_mut().enumerate() {
+                take_nulls(element, &at.child(index), faults);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -110,7 +143,12 @@ impl Steps {
             _ => None,
         };
         let found = match (expected, removed) {
+            // A secret that stands in the place of a name must not become part of the pointer.
+            (Expected::KnownMember(_), _) if SECRET_PLACES.iter().any(|place| pointer.as_str().contains(place)) => {
+                return (pointer, "an unknown member".to_owned());
+            }
             (Expected::KnownMember(_), _) => "an unknown member".to_owned(),
+            (Expected::Word(_), Some(Value::String(word))) => format!("`{}`", shown(&word)),
             (_, Some(value)) => describe(&value).to_owned(),
             (_, None) => "nothing usable".to_owned(),
         };
@@ -118,13 +156,17 @@ impl Steps {
     }
 }
 
+/// Where a misplaced name may be a secret.
+const SECRET_PLACES: [&str; 1] = ["/api_keys"];
+
 /// What would have been accepted, in our words. It speaks of the types in this file, never of
 /// the document: Serde's own message may quote a secret that stands in the wrong place.
 enum Expected {
-    Number,
     List,
     Text,
     KnownMember(String),
+    /// One of a few words. Nobody writes a secret there.
+    Word(String),
     Other(String),
 }
 
@@ -135,9 +177,9 @@ fn expected(message: &str) -> Expected {
     let names = accepted.strip_prefix("one of ").unwrap_or(accepted).to_owned();
     match accepted {
         _ if message.starts_with("unknown field") => Expected::KnownMember(names),
-        "u64" => Expected::Number,
         "a sequence" => Expected::List,
         "a string" => Expected::Text,
+        words if words.starts_with('`') => Expected::Word(names),
         _ => Expected::Other(names),
     }
 }
@@ -155,10 +197,9 @@ impl Expected {
 impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Number => f.write_str("a whole number, 0 or more"),
             Self::List => f.write_str("a list"),
             Self::Text => f.write_str("a string"),
-            Self::KnownMember(names) | Self::Other(names) => f.write_str(names),
+            Self::KnownMember(names) | Self::Word(names) | Self::Other(names) => f.write_str(names),
         }
     }
 }

@@ -77,7 +77,7 @@ fn defaults_are_those_of_the_reference() {
 #[test]
 fn every_fault_is_found_and_its_place_named() {
     for (patch, expected) in [
-        (json!({ "version": null }), "/version: missing, accepted: `v1`"),
+        (json!({ "version": null }), "/version: found null, accepted: a value"),
         (
             json!({ "enabled": "yes" }),
             "/enabled: found a string, accepted: a boolean",
@@ -116,7 +116,7 @@ fn every_fault_is_found_and_its_place_named() {
         ),
         (
             json!({ "auth": { "leeway_seconds": -1 } }),
-            "/auth/leeway_seconds: found a number, accepted: a whole number",
+            "/auth/leeway_seconds: found `-1`, accepted: a whole number from 0 to 600",
         ),
         (json!({ "auth": { "header": ":path" } }), "/auth/header: found `:path`"),
         (json!({ "auth": { "issuers": [] } }), "/auth/issuers: missing"),
@@ -126,7 +126,7 @@ fn every_fault_is_found_and_its_place_named() {
         ),
         (
             json!({ "auth": { "mode": "trust" } }),
-            "/auth/mode: found a string, accepted: `verify`",
+            "/auth/mode: found `trust`, accepted: `verify`",
         ),
         (json!({ "tenant_id": { "claim": "" } }), "/tenant_id/claim: found ``"),
         (
@@ -135,7 +135,7 @@ fn every_fault_is_found_and_its_place_named() {
         ),
         (
             json!({ "tenant_manager": { "cluster": "tm", "authority": "a", "api_keys": [{ "env": "NO_SUCH" }] } }),
-            "/tenant_manager/api_keys/0/env: missing",
+            "/tenant_manager/api_keys/0/env: found a variable that the VM does not have",
         ),
         (
             json!({ "tenant_manager": { "cluster": "tm", "authority": "a", "api_keys": [{ "value": "k", "env": "E" }] } }),
@@ -162,6 +162,44 @@ fn every_fault_is_found_and_its_place_named() {
         );
         assert_eq!(found.len(), 1, "one cause, one fault: {found:#?}");
     }
+}
+
+#[test]
+fn one_faulty_place_hides_no_other() {
+    let found = faults(&patched(&json!({
+        "auth": {
+            "header": "x-token",
+            "issuers": [
+                { "issuer": "a", "algorithms": ["HS256", "RS256", "none"], "tenants": { "idz": [] } },
+                { "issuer": "a", "algorithms": ["RS256"], "tenants": "any", "jwks": { "inline": { "keys": [] } } },
+            ],
+        },
+        "paths": { "hazardous": { "reject": 1 } },
+        "scope": {
+            "emit": { "tenant_id": "host", "module": "x-a", "slug": "x_a" },
+            "headers": [{ "name": "x_token", "kind": "redis_key" }, { "name": "BAD", "kind": "redis_key" }, { "name": "x-a", "kind": "other" }],
+        },
+    })));
+    for expected in [
+        "/paths/hazardous: found an object, accepted: `reject`, `protect`",
+        "/auth/issuers/0/algorithms/2: found `none`",
+        "/auth/issuers/0/tenants/idz: found an unknown member, accepted: `ids` or `prefixes`",
+        "/auth/issuers/0/jwks/inline/keys: missing",
+        "/auth/issuers/1/issuer: found `a`, accepted: each issuer once",
+        "/auth/issuers/1/jwks/inline/keys: found no usable key",
+        "/scope/emit/tenant_id: found `host`",
+        "/scope/emit/slug: found a field of the tenant record",
+        "/scope/headers/0/name: found `x_token`, accepted: a header that nothing else",
+        "/scope/headers/1/name: found `BAD`",
+        "/scope/headers/2/name: found `x-a`, accepted: a header that nothing else",
+        "/scope/headers/2/kind: found `other`, accepted: `routing_key`, `redis_key`, `storage_key`",
+    ] {
+        assert!(
+            found.iter().any(|fault| fault.starts_with(expected)),
+            "{expected}\n{found:#?}"
+        );
+    }
+    assert_eq!(found.len(), 12, "{found:#?}");
 }
 
 #[test]
@@ -198,8 +236,7 @@ fn faults_in_lists_keep_their_places() {
 #[test]
 fn a_value_in_the_wrong_place_is_never_shown() {
     let found = faults(&patched(&json!({
-        "tenant_manager": { "cluster": "tm", "authority": "a", "api_keys": ["hunter2", { "value": 4711 }], "api_key": "hunter3" },
-        "paths": { "hazardous": "hunter4" },
+        "tenant_manager": { "cluster": "tm", "authority": "a", "api_keys": ["hunter2", { "value": 4711 }, { "hunter5": 1 }], "api_key": "hunter3", "path": "x?key=hunter6", "authority": "u:hunter7 @h" },
     })));
     assert!(!found.is_empty());
     for fault in &found {
@@ -217,7 +254,7 @@ fn faults_are_bounded() {
 
 #[test]
 fn a_fault_cannot_forge_a_log_line() {
-    let found = faults(&patched(&json!({ "service": "a\nb\u{1b}[2J" })));
+    let found = faults(&patched(&json!({ "service": "a\nb\u{1b}[2J", "x\ny\u{1b}": 1 })));
     assert!(
         found
             .iter()
@@ -237,6 +274,53 @@ fn switched_off_only_shapes_and_values_count() {
     }
     assert_eq!(faults(&json!({ "version": "v1", "auth": 7 })).len(), 1);
     assert_eq!(faults(&json!({ "version": "v1", "service": "a b" })).len(), 1);
+}
+
+#[test]
+fn null_is_no_way_to_leave_a_member_out() {
+    let mut document = smallest();
+    document["enabled"] = Value::Null;
+    document["tenant_manager"] = Value::Null;
+    document["auth"]["issuers"][0]["audiences"] = Value::Null;
+    document["auth"]["issuers"][0]["tenants"] = Value::Null;
+    document["auth"]["accepted_types"] = json!([null]);
+    let found = faults(&document);
+    for place in [
+        "/enabled:",
+        "/tenant_manager:",
+        "/auth/issuers/0/audiences:",
+        "/auth/issuers/0/tenants:",
+        "/auth/accepted_types/0:",
+    ] {
+        assert_eq!(
+            found.iter().filter(|fault| fault.starts_with(place)).count(),
+            1,
+            "{place} {found:#?}"
+        );
+    }
+    assert_eq!(found.len(), 5, "{found:#?}");
+    let mut document = smallest();
+    document["auth"]["issuers"][0]["jwks"]["inline"]["keys"][0]["x5c"] = Value::Null;
+    assert_eq!(
+        faults(&document),
+        Vec::<String>::new(),
+        "a key is somebody else's document"
+    );
+}
+
+#[test]
+fn the_environment_switches_on_where_the_document_is_silent() {
+    let plugin = |document: &Value, word: &str| {
+        let env = |name: &str| (name == "MULTI_TENANT_ENABLED").then(|| word.to_owned());
+        compile(document.to_string().as_bytes(), &env).map(|compiled| matches!(compiled.plugin, Plugin::MultiTenant(_)))
+    };
+    let mut silent = smallest();
+    silent.as_object_mut().expect("an object").remove("enabled");
+    assert_eq!(plugin(&silent, "true"), Ok(true));
+    assert_eq!(plugin(&silent, "false"), Ok(false));
+    assert!(plugin(&silent, "yes").is_err());
+    let off = patched(&json!({ "enabled": false }));
+    assert_eq!(plugin(&off, "true"), Ok(false), "the document wins");
 }
 
 #[test]

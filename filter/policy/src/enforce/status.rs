@@ -20,6 +20,6 @@ pub(super) fn check<'o>(tenant: &TenantId, outcome: &'o Outcome) -> Result<&'o R
         Outcome::AccessDenied => Err(Denial::AccessDenied),
         Outcome::NotFound => Err(Denial::TenantNotFound(tenant.clone())),
         Outcome::NotProvisioned => Err(Denial::NotProvisioned),
-        Outcome::Unavailable => Err(Denial::ManagerUnavailable),
+        Outcome::Unavailable(failure) => Err(Denial::ManagerUnavailable(Some(*failure))),
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::telemetry::LookupFailure;
 
 fn tenant() -> TenantId {
     TenantId::parse("acme", false).unwrap()
@@ -48,7 +49,10 @@ fn every_outcome_has_its_denial() {
         (Outcome::AccessDenied, Denial::AccessDenied),
         (Outcome::NotFound, Denial::TenantNotFound(tenant())),
         (Outcome::NotProvisioned, Denial::NotProvisioned),
-        (Outcome::Unavailable, Denial::ManagerUnavailable),
+        (
+            Outcome::Unavailable(LookupFailure::BadRecord),
+            Denial::ManagerUnavailable(Some(LookupFailure::BadRecord)),
+        ),
         (found(r#"{"id":"acme"}"#), Denial::ServiceNotConfigured),
         (found(r#"{"id":"acme","databases":{}}"#), Denial::ServiceNotConfigured),
         (

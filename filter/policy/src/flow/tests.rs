@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::{Plugin, compile};
+use crate::denial::Code;
 use crate::resolve::{Answer, Answered};
 use crate::telemetry::Gauge;
 
@@ -42,6 +43,7 @@ fn engine(patch: &Value) -> Engine {
     });
     if let (Value::Object(document), Value::Object(patch)) = (&mut document, patch.clone()) {
         document.extend(patch);
+        document.retain(|_, member| !member.is_null());
     }
     let document = Mint::shared().expand_config(&document).unwrap();
     match compile(document.to_string().as_bytes(), &|_| None).map(|compiled| compiled.plugin) {
@@ -67,14 +69,14 @@ fn start(engine: &mut Engine, world: &World, headers: &[(&str, &str)]) -> Step {
 
 fn waiting(step: Step) -> (RequestFlow, bool) {
     match step {
-        Step::Wait { flow, begins } => (flow, begins),
+        Step::Wait { flow, begins, .. } => (flow, begins),
         other => panic!("{other:?}"),
     }
 }
 
 fn code(step: &Step) -> &'static str {
     match step {
-        Step::Reply { reply, .. } => reply.code,
+        Step::Reply(refused) => refused.reply.code.as_str(),
         Step::Forward(_) => "forwarded",
         Step::Wait { .. } => "waits",
     }
@@ -87,7 +89,7 @@ fn learn(engine: &mut Engine, world: &World, flow: &RequestFlow, body: &str) -> 
     };
     engine.question(flow.lookup()).expect("begins");
     match engine.answered(flow.lookup(), answer, world) {
-        Answered::Settled(outcome) => outcome,
+        Answered::Settled { outcome, .. } => outcome,
         other => panic!("{other:?}"),
     }
 }
@@ -105,8 +107,16 @@ fn a_cold_tenant_waits_and_is_forwarded_with_its_edits() {
         ("x-routing-key", "a"),
         ("x-routing-key", "b"),
     ];
-    let (flow, begins) = waiting(start(&mut engine, &world, &headers));
+    let Step::Wait { edits, flow, begins } = start(&mut engine, &world, &headers) else {
+        panic!("waits")
+    };
     assert!(begins);
+    let removed: Vec<&[u8]> = edits.iter().map(Edit::name).collect();
+    assert_eq!(
+        removed,
+        [&b"x-tenant-id"[..], b"x_tenant_id"],
+        "at once, not when it is over"
+    );
     let outcome = learn(&mut engine, &world, &flow, GRANTED);
     let Step::Forward(edits) = flow.resume(&engine, Resumption::Learned(&outcome), &world) else {
         panic!("forwarded")
@@ -115,7 +125,6 @@ fn a_cold_tenant_waits_and_is_forwarded_with_its_edits() {
     assert_eq!(
         edits,
         [
-            Edit::Remove(bytes("x_tenant_id")),
             Edit::Set(bytes("x-routing-key"), bytes("a.acme")),
             Edit::Add(bytes("x-routing-key"), bytes("b.acme")),
             Edit::Set(bytes("x-tenant-id"), bytes("acme")),
@@ -133,7 +142,33 @@ fn nobody_is_asked_before_the_token_holds() {
             expected
         );
     }
-    assert!(world.counted.borrow().is_empty());
+    assert_eq!(
+        *world.counted.borrow(),
+        [
+            Counter::Denials(Code::TenantIdRequired),
+            Counter::Denials(Code::TokenInvalid)
+        ]
+    );
+}
+
+#[test]
+fn a_refusal_takes_out_what_the_caller_made_up_and_names_the_tenant_once_it_is_proven() {
+    let (mut engine, world) = (engine(&json!({})), World::default());
+    let Step::Reply(refused) = start(&mut engine, &world, &[("x-tenant-id", "victim")]) else {
+        panic!("refused")
+    };
+    assert_eq!(refused.edits, [Edit::Remove(b"x-tenant-id".to_vec())]);
+    assert_eq!(refused.summary(), "denied 401 TENANT_ID_REQUIRED");
+    let token = bearer("acme");
+    let (flow, _) = waiting(start(&mut engine, &world, &[("authorization", &token)]));
+    let Step::Reply(refused) = flow.resume(&engine, Resumption::DeadlinePassed, &world) else {
+        panic!("refused")
+    };
+    assert_eq!(
+        refused.summary(),
+        "denied 503 TENANT_MANAGER_UNAVAILABLE tenant=acme module=ledger"
+    );
+    assert_eq!(refused.detail().as_deref(), Some("deadline"));
 }
 
 #[test]
@@ -184,7 +219,7 @@ fn keys_are_judged_after_the_tenant() {
 
 #[test]
 fn without_a_tenant_manager_nobody_waits() {
-    let (mut engine, world) = (engine(&json!({ "tenant_manager": null })), World::default());
+    let (mut engine, world) = (engine(&json!({ "tenant_manager": () })), World::default());
     let token = bearer("whoever");
     assert_eq!(
         code(&start(&mut engine, &world, &[("authorization", &token)])),

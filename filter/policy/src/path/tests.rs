@@ -131,6 +131,9 @@ fn public_is_a_byte_wise_matter() {
         (b"/api/health", false, "prefix further inside"),
         (b"http://any.example?/health", false, "absolute form without a path"),
         (b"x/http://h/health", false, "not an absolute form"),
+        (b"ftp://h/health", false, "not a scheme of HTTP"),
+        (b"http:///health", false, "no authority"),
+        (b"http://a%2fb/health", false, "not an authority"),
         (b"health", false, "no leading slash"),
         (b"", false, "empty"),
         (b"*", false, "asterisk form"),
@@ -145,6 +148,7 @@ fn public_is_a_byte_wise_matter() {
         Ok(Route::Public),
         "methods are case-sensitive"
     );
+    assert_ne!(decide("Trace", b"/health"), Ok(Route::Public), "in no case");
     assert_ne!(decide("TRACE", b"/health"), Ok(Route::Public), "TRACE is never public");
     assert_ne!(decide("OPTIONS", b"*"), Ok(Route::Public), "nor is the asterisk form");
 }
@@ -164,7 +168,14 @@ fn a_change_of_protocol_is_never_public() {
 
 #[test]
 fn connect_is_refused_unless_allowed_and_then_protected() {
-    assert_eq!(decide("CONNECT", b"/health"), Err(Denial::PathRejected));
+    assert_eq!(
+        decide("CONNECT", b"/health"),
+        Err(Denial::PathRejected(Rejection::Connect))
+    );
+    assert_eq!(
+        decide("connect", b"/health"),
+        Err(Denial::PathRejected(Rejection::Connect))
+    );
     let fields = [(&b":method"[..], &b"CONNECT"[..]), (b":authority", b"db:5432")];
     let allowing = Paths {
         allow_connect: true,
@@ -172,11 +183,21 @@ fn connect_is_refused_unless_allowed_and_then_protected() {
     };
     let decided = route(&allowing, &modules(), &RequestHead::new(&fields));
     assert!(matches!(decided, Ok(Route::Protected(_))));
+    for target in [&b"/health"[..], b"/health/.."] {
+        let fields = [(&b":method"[..], &b"CONNECT"[..]), (b":path", target)];
+        let decided = route(&allowing, &modules(), &RequestHead::new(&fields));
+        assert_ne!(decided, Ok(Route::Public));
+        let refused = hazard(target).map(|hazard| Denial::PathRejected(Rejection::Hazard(hazard)));
+        assert_eq!(decided.err(), refused);
+    }
 }
 
 #[test]
 fn hazardous_targets_are_refused_or_protected_never_public() {
-    assert_eq!(decide("GET", b"/health/../v1"), Err(Denial::PathRejected));
+    assert_eq!(
+        decide("GET", b"/health/../v1"),
+        Err(Denial::PathRejected(Rejection::Hazard(Hazard::DotSegment)))
+    );
     let protecting = Paths {
         reject_hazardous: false,
         ..paths()
@@ -195,6 +216,26 @@ fn the_first_matching_route_names_the_module() {
     assert_eq!(module_of(b"/v1/transactions/7?x"), "transaction");
     assert_eq!(module_of(b"/v1/transactionsx"), "onboarding");
     assert_eq!(module_of(b"/"), "onboarding");
+    for evasion in [
+        &b"/v1/transactions;x=1/9"[..],
+        b"/v1;a/transactions",
+        b"/V1/Transactions",
+        b"/v1/%74ransactions/9",
+        b"/v1/%2574ransactions/9",
+        b"//v1/transactions",
+        b"/v1//transactions",
+        b"/v1/transactions%20",
+        b"/v1/transactions%3b",
+    ] {
+        assert_eq!(
+            decide("GET", evasion),
+            Err(Denial::RouteNotFound),
+            "{}",
+            evasion.escape_ascii()
+        );
+    }
+    assert_eq!(module_of(b"/v1/transactions/%41"), "transaction", "the same either way");
+    assert_eq!(module_of(b"/V1/Accounts;x//y"), "onboarding", "the same either way");
     let none = Modules {
         default: None,
         ..modules()

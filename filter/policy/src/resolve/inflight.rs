@@ -4,11 +4,25 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::lookup::{self, Callout};
+use crate::config::{Config, TenantManager};
 use crate::tenant_id::TenantId;
 
 /// Names one lookup of this worker. Never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LookupId(pub u64);
+pub struct LookupId(u64);
+
+impl LookupId {
+    /// The number in bytes, for a host's queue.
+    pub fn to_bytes(self) -> [u8; 8] {
+        self.0.to_le_bytes()
+    }
+
+    /// The number that [`LookupId::to_bytes`] wrote; `None` for any other length.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(u64::from_le_bytes).map(Self)
+    }
+}
 
 /// A place among the waiting requests. Dropping it frees the place, however the wait ends.
 #[derive(Debug)]
@@ -47,11 +61,29 @@ impl Drop for Seat {
 pub(super) struct Lookup {
     pub(super) tenant: TenantId,
     pub(super) traceparent: Option<String>,
-    /// The API keys tried so far.
+    /// The API keys tried so far, the last of them being `key`.
     pub(super) attempts: usize,
+    /// The place of the API key that was tried last.
+    pub(super) key: usize,
     /// When it is over, answered or not (monotonic milliseconds).
     pub(super) ends_ms: u64,
     waiters: Rc<Cell<usize>>,
+}
+
+impl Lookup {
+    /// Notes an attempt and gives its call.
+    pub(super) fn ask(&mut self, config: &Config, manager: &TenantManager, key: usize, timeout_ms: u32) -> Callout {
+        self.attempts = self.attempts.saturating_add(1);
+        self.key = key;
+        lookup::question(
+            manager,
+            &config.service,
+            &self.tenant,
+            key,
+            self.traceparent.as_deref(),
+            timeout_ms,
+        )
+    }
 }
 
 /// How a request gets to wait.
@@ -87,7 +119,8 @@ impl Inflight {
     }
 
     /// A seat at the lookup of `tenant`. At most `max_waiters` wait, at most an eighth of them
-    /// (and at least one) for the same tenant. A lookup past its end is not joined any more: its
+    /// (and at least one) for the same tenant; at most `max_waiters` lookups are under way, also
+    /// when nobody waits for them any more. A lookup past its end is not joined any more: its
     /// answer got lost with whatever should have brought it.
     pub(super) fn join(
         &mut self,
@@ -113,6 +146,9 @@ impl Inflight {
                 }
             }
         }
+        if self.lookups.len() >= self.max_waiters {
+            return Joined::Overloaded;
+        }
         let id = LookupId(self.next);
         self.next = self.next.wrapping_add(1);
         let waiters = Rc::default();
@@ -121,6 +157,7 @@ impl Inflight {
             tenant: tenant.clone(),
             traceparent: traceparent(),
             attempts: 0,
+            key: 0,
             ends_ms,
             waiters,
         };
@@ -198,6 +235,19 @@ mod tests {
         assert!(matches!(join(&mut inflight, "b"), Joined::Leading(_)));
         drop(others);
         assert_eq!(inflight.waiting.get(), 0);
+    }
+
+    #[test]
+    fn lookups_that_nobody_waits_for_any_more_are_bounded_too() {
+        let mut inflight = Inflight::new(4);
+        for n in 0..4 {
+            assert!(matches!(join(&mut inflight, &format!("t{n}")), Joined::Leading(_)));
+        }
+        assert_eq!(inflight.waiting.get(), 0, "all of them have left");
+        assert!(matches!(join(&mut inflight, "t4"), Joined::Overloaded));
+        assert!(matches!(join(&mut inflight, "t0"), Joined::Following(_)));
+        inflight.sweep(1_000);
+        assert!(matches!(join(&mut inflight, "t4"), Joined::Leading(_)));
     }
 
     #[test]

@@ -8,12 +8,16 @@ use super::Outcome;
 use crate::config::Cache;
 use crate::tenant_id::TenantId;
 
+/// How many entries one sweep looks at.
+const MAX_SWEPT: usize = 10_000;
+
 /// A cache of outcomes. Times are of the monotonic clock.
 #[derive(Debug)]
 pub(super) struct Local {
     entries: LruCache<TenantId, Entry>,
     rules: Cache,
     records: i64,
+    evictions: u64,
 }
 
 #[derive(Debug)]
@@ -31,6 +35,7 @@ impl Local {
             entries,
             rules,
             records: 0,
+            evictions: 0,
         }
     }
 
@@ -52,7 +57,7 @@ impl Local {
             Outcome::Refused { .. } | Outcome::AccessDenied | Outcome::NotFound | Outcome::NotProvisioned => {
                 self.rules.negative_ttl_ms
             }
-            Outcome::Unavailable => return,
+            Outcome::Unavailable(_) => return,
         };
         if matches!(*outcome, Outcome::Found(_)) {
             self.records = self.records.saturating_add(1);
@@ -61,15 +66,23 @@ impl Local {
             outcome,
             expires_ms: now_ms.saturating_add(ttl_ms),
         };
-        let displaced = self.entries.push(tenant, entry).map(|(_, entry)| entry);
-        self.uncount(displaced);
+        let displaced = self.entries.push(tenant.clone(), entry);
+        if let Some((other, entry)) = displaced {
+            if other != tenant && now_ms < entry.expires_ms {
+                self.evictions = self.evictions.saturating_add(1);
+            }
+            self.uncount(Some(entry));
+        }
     }
 
-    /// Drops whatever has expired.
+    /// Drops what has expired among the [`MAX_SWEPT`] least recently used entries: the work of
+    /// one sweep is bounded, and what is used often is looked at when it is used.
     pub(super) fn sweep(&mut self, now_ms: u64) {
         let expired: Vec<TenantId> = self
             .entries
             .iter()
+            .rev()
+            .take(MAX_SWEPT)
             .filter(|(_, entry)| entry.expires_ms <= now_ms)
             .map(|(tenant, _)| tenant.clone())
             .collect();
@@ -82,6 +95,17 @@ impl Local {
     /// How many records are held, refusals not counted.
     pub(super) fn records(&self) -> i64 {
         self.records
+    }
+
+    /// Drops everything.
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+        self.records = 0;
+    }
+
+    /// How often a fresh entry had to leave because the cache was full.
+    pub(super) fn evictions(&self) -> u64 {
+        self.evictions
     }
 
     /// Whether nothing is held.
@@ -102,6 +126,7 @@ mod tests {
 
     use super::*;
     use crate::resolve::Record;
+    use crate::telemetry::LookupFailure;
 
     fn cache(max: usize) -> Local {
         Local::new(Cache {
@@ -124,7 +149,11 @@ mod tests {
         let mut cache = cache(10);
         cache.insert(tenant("a"), found(), 0);
         cache.insert(tenant("b"), Rc::new(Outcome::NotFound), 0);
-        cache.insert(tenant("c"), Rc::new(Outcome::Unavailable), 0);
+        cache.insert(
+            tenant("c"),
+            Rc::new(Outcome::Unavailable(LookupFailure::ServerError)),
+            0,
+        );
         assert!(cache.lookup(&tenant("c"), 0).is_none(), "never cached");
         assert!(cache.lookup(&tenant("b"), 99).is_some());
         assert!(cache.lookup(&tenant("b"), 100).is_none());
@@ -146,6 +175,7 @@ mod tests {
         assert_eq!(cache.records(), 2);
         cache.insert(tenant("a"), found(), 1);
         assert_eq!(cache.records(), 2, "replacing is not adding");
+        assert_eq!(cache.evictions(), 1, "and no eviction");
         cache.sweep(5_000);
         assert!(cache.is_empty());
         assert_eq!(cache.records(), 0);

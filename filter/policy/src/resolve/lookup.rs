@@ -1,5 +1,6 @@
 //! One question to the Tenant Manager, and what its answer means.
 
+use std::fmt;
 use std::rc::Rc;
 
 use super::record::{self, Record};
@@ -8,7 +9,7 @@ use crate::telemetry::LookupFailure;
 use crate::tenant_id::TenantId;
 
 /// An HTTP call that the shell makes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Callout {
     /// The Envoy cluster.
     pub cluster: String,
@@ -16,6 +17,14 @@ pub struct Callout {
     pub headers: Vec<(&'static str, String)>,
     /// How long the answer may take, in milliseconds; never 0.
     pub timeout_ms: u32,
+}
+
+impl fmt::Debug for Callout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Callout")
+            .field("cluster", &self.cluster)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What came of a call.
@@ -49,7 +58,7 @@ pub enum Outcome {
     /// Its service is not set up.
     NotProvisioned,
     /// The Tenant Manager gave no usable answer. Never cached.
-    Unavailable,
+    Unavailable(LookupFailure),
 }
 
 /// The call that asks about `tenant` with one of the API keys. `timeout_ms` is what is left of

@@ -27,13 +27,15 @@ use crate::config::{Config, TenantManager};
 use crate::denial::Denial;
 use crate::node::Node;
 use crate::request::RequestHead;
-use crate::telemetry::{Counter, Gauge};
+use crate::telemetry::{Counter, Gauge, LookupFailure};
 use crate::tenant_id::TenantId;
 use inflight::{Inflight, Joined};
 use local::Local;
 
 /// What a waiting request is given beyond `timeout_ms`, for the way of the answer.
 const GRACE_MS: u64 = 500;
+/// How often the log hears of lookups that go on failing.
+const COMPLAINT_MS: u64 = 60_000;
 /// How often expired entries are swept out of the cache.
 const SWEEP_MS: u64 = 10_000;
 
@@ -42,8 +44,10 @@ const SWEEP_MS: u64 = 10_000;
 pub(crate) struct Resolver {
     local: Local,
     inflight: Inflight,
-    /// The API key that worked last.
+    /// The place of the API key that was accepted last.
     preferred_key: usize,
+    /// Until when failures are not complained about again.
+    quiet_until_ms: Option<u64>,
     next_sweep_ms: Option<u64>,
 }
 
@@ -73,6 +77,7 @@ impl Resolver {
             local: Local::new(manager.cache),
             inflight: Inflight::new(manager.max_waiters),
             preferred_key: 0,
+            quiet_until_ms: None,
             next_sweep_ms: None,
         }
     }
@@ -97,7 +102,10 @@ impl Resolver {
                 self.next_sweep_ms.get_or_insert(now_ms.saturating_add(SWEEP_MS));
                 (seat, true)
             }
-            Joined::Overloaded => return Err(Denial::LookupOverloaded),
+            Joined::Overloaded => {
+                node.count(Counter::LookupsOverloaded);
+                return Err(Denial::LookupOverloaded);
+            }
         };
         Ok(Resolution::Wait(Wait {
             seat,
@@ -110,15 +118,7 @@ impl Resolver {
     pub(crate) fn question(&mut self, config: &Config, id: LookupId) -> Option<Callout> {
         let manager = config.tenant_manager.as_ref()?;
         let lookup = self.inflight.find(id).filter(|lookup| lookup.attempts == 0)?;
-        lookup.attempts = 1;
-        Some(lookup::question(
-            manager,
-            &config.service,
-            &lookup.tenant,
-            self.preferred_key,
-            lookup.traceparent.as_deref(),
-            manager.timeout_ms,
-        ))
+        Some(lookup.ask(config, manager, self.preferred_key, manager.timeout_ms))
     }
 
     /// Takes an answer in. Gives the outcome for whoever waits, or the next call to make.
@@ -133,20 +133,41 @@ impl Resolver {
         let Some(lookup) = self.inflight.finish(id) else {
             return Answered::Forgotten;
         };
-        let outcome = lookup::outcome(answer, &lookup.tenant, config);
-        let outcome = Rc::new(outcome.unwrap_or_else(|failure| {
-            node.count(Counter::TenantConnectionErrors(failure));
-            Outcome::Unavailable
-        }));
+        let result = lookup::outcome(answer, &lookup.tenant, config);
+        let complaint = self.complaint(result.as_ref().err().copied(), now_ms);
+        let outcome = Rc::new(match result {
+            Ok(outcome) => {
+                self.preferred_key = lookup.key;
+                outcome
+            }
+            Err(failure) => {
+                node.count(Counter::TenantConnectionErrors(failure));
+                Outcome::Unavailable(failure)
+            }
+        });
         if matches!(*outcome, Outcome::Found(_)) {
             node.count(Counter::TenantConnections);
         }
-        self.with_local(node, |local| local.insert(lookup.tenant, Rc::clone(&outcome), now_ms));
-        Answered::Settled(outcome)
+        self.with_local(node, |local| {
+            local.insert(lookup.tenant, Rc::clone(&outcome), now_ms);
+        });
+        Answered::Settled { outcome, complaint }
     }
 
-    /// After the first 401, the call with the other API key in what is left of the time. The
-    /// worker prefers that key from then on.
+    /// A failure that the log should hear of: the first after a success, and then one a minute.
+    fn complaint(&mut self, failure: Option<LookupFailure>, now_ms: u64) -> Option<LookupFailure> {
+        let Some(failure) = failure else {
+            self.quiet_until_ms = None;
+            return None;
+        };
+        if self.quiet_until_ms.is_some_and(|until| now_ms < until) {
+            return None;
+        }
+        self.quiet_until_ms = Some(now_ms.saturating_add(COMPLAINT_MS));
+        Some(failure)
+    }
+
+    /// After the first 401, the call with the other API key in what is left of the time.
     fn other_key(
         &mut self,
         config: &Config,
@@ -164,16 +185,8 @@ impl Resolver {
             .filter(|lookup| lookup.attempts < manager.api_keys.len())?;
         let left_ms = lookup.ends_ms.saturating_sub(GRACE_MS).saturating_sub(now_ms);
         let timeout_ms = u32::try_from(left_ms).ok().filter(|left| *left > 0)?;
-        lookup.attempts = lookup.attempts.saturating_add(1);
-        self.preferred_key = if self.preferred_key == 0 { 1 } else { 0 };
-        Some(lookup::question(
-            manager,
-            &config.service,
-            &lookup.tenant,
-            self.preferred_key,
-            lookup.traceparent.as_deref(),
-            timeout_ms,
-        ))
+        let other = if lookup.key == 0 { 1 } else { 0 };
+        Some(lookup.ask(config, manager, other, timeout_ms))
     }
 
     /// Does what is due by time alone; gives when it wants to be called again.
@@ -188,10 +201,19 @@ impl Resolver {
         self.next_sweep_ms
     }
 
+    /// Takes the records of this cache out of the gauge, before they go.
+    pub(crate) fn close(&mut self, node: &impl Node) {
+        self.with_local(node, Local::clear);
+    }
+
     /// Works on the cache and moves the gauge by what that changed.
     fn with_local<T>(&mut self, node: &impl Node, work: impl FnOnce(&mut Local) -> T) -> T {
         let before = self.local.records();
+        let evicted = self.local.evictions();
         let result = work(&mut self.local);
+        if self.local.evictions() != evicted {
+            node.count(Counter::CacheEvictions);
+        }
         let change = self.local.records().saturating_sub(before);
         if change != 0 {
             node.adjust(Gauge::TenantConsumersActive, change);
@@ -203,8 +225,13 @@ impl Resolver {
 /// What an answer leads to.
 #[derive(Debug)]
 pub enum Answered {
-    /// The lookup is over; this is for everyone who waits for it.
-    Settled(Rc<Outcome>),
+    /// The lookup is over.
+    Settled {
+        /// This is for everyone who waits for it.
+        outcome: Rc<Outcome>,
+        /// What the log should hear of, as a warning.
+        complaint: Option<LookupFailure>,
+    },
     /// It is asked once more.
     Again(Callout),
     /// Nobody asked, or not any more.

@@ -73,7 +73,17 @@ impl Fixture {
     }
 
     fn wait(&mut self) -> Wait {
-        match self.resolve() {
+        self.wait_for("acme")
+    }
+
+    fn wait_for(&mut self, tenant: &str) -> Wait {
+        let tenant = TenantId::parse(tenant, false).unwrap();
+        let manager = self.config.tenant_manager.as_ref().unwrap();
+        match self
+            .resolver
+            .resolve(manager, &tenant, &RequestHead::new(&[]), &self.world)
+            .unwrap()
+        {
             Resolution::Wait(wait) => wait,
             known => panic!("{known:?}"),
         }
@@ -112,7 +122,7 @@ fn one_lookup_serves_everyone_and_is_remembered() {
         fixture.resolver.question(&fixture.config, lookup).is_none(),
         "only once"
     );
-    let Answered::Settled(outcome) = fixture.answered(lookup, 200, r#"{"id":"acme"}"#) else {
+    let Answered::Settled { outcome, .. } = fixture.answered(lookup, 200, r#"{"id":"acme"}"#) else {
         panic!("settled")
     };
     assert!(matches!(*outcome, Outcome::Found(_)));
@@ -136,17 +146,43 @@ fn a_401_is_asked_again_with_the_other_key_in_what_is_left_of_the_time() {
         panic!("again")
     };
     assert_eq!((api_key(&callout), callout.timeout_ms), ("two", 600));
-    let Answered::Settled(outcome) = fixture.answered(lookup, 401, "") else {
+    let Answered::Settled { outcome, .. } = fixture.answered(lookup, 401, "") else {
         panic!("not a third time")
     };
-    assert_eq!(*outcome, Outcome::Unavailable);
+    assert_eq!(*outcome, Outcome::Unavailable(LookupFailure::Unauthorized));
     assert_eq!(
         *fixture.world.counted.borrow(),
         [Counter::TenantConnectionErrors(LookupFailure::Unauthorized)]
     );
     let lookup = fixture.wait().seat.lookup();
     let callout = fixture.resolver.question(&fixture.config, lookup).expect("begins");
-    assert_eq!(api_key(&callout), "two", "the key that was tried last is preferred");
+    assert_eq!(
+        api_key(&callout),
+        "one",
+        "no key has worked, so none is preferred over the first"
+    );
+    assert!(matches!(fixture.answered(lookup, 401, ""), Answered::Again(_)));
+    assert!(matches!(fixture.answered(lookup, 404, ""), Answered::Settled { .. }));
+    let lookup = fixture.wait_for("globex").seat.lookup();
+    let callout = fixture.resolver.question(&fixture.config, lookup).expect("begins");
+    assert_eq!(api_key(&callout), "two", "the key that has worked is preferred");
+}
+
+#[test]
+fn lookups_that_run_at_once_each_try_the_other_key() {
+    let mut fixture = Fixture::new();
+    let lookups: Vec<LookupId> = ["a", "b", "c"].map(|name| fixture.wait_for(name).seat.lookup()).into();
+    for lookup in &lookups {
+        let callout = fixture.resolver.question(&fixture.config, *lookup).expect("begins");
+        assert_eq!(api_key(&callout), "one");
+    }
+    for lookup in &lookups {
+        let Answered::Again(callout) = fixture.answered(*lookup, 401, "") else {
+            panic!("again")
+        };
+        assert_eq!(api_key(&callout), "two");
+        assert!(matches!(fixture.answered(*lookup, 404, ""), Answered::Settled { .. }));
+    }
 }
 
 #[test]
@@ -155,7 +191,7 @@ fn a_401_that_comes_too_late_is_not_asked_again() {
     let lookup = fixture.wait().seat.lookup();
     fixture.resolver.question(&fixture.config, lookup).expect("begins");
     fixture.world.now_ms.set(1_000);
-    assert!(matches!(fixture.answered(lookup, 401, ""), Answered::Settled(_)));
+    assert!(matches!(fixture.answered(lookup, 401, ""), Answered::Settled { .. }));
 }
 
 #[test]
@@ -236,6 +272,38 @@ fn a_lookup_whose_answer_got_lost_is_forgotten() {
         fixture.answered(lost.seat.lookup(), 200, "{}"),
         Answered::Forgotten
     ));
+}
+
+#[test]
+fn an_answer_that_proves_no_key_prefers_none() {
+    let mut fixture = Fixture::new();
+    let lookup = fixture.wait().seat.lookup();
+    fixture.resolver.question(&fixture.config, lookup);
+    assert!(matches!(fixture.answered(lookup, 401, ""), Answered::Again(_)));
+    assert!(matches!(fixture.answered(lookup, 503, ""), Answered::Settled { .. }));
+    assert_eq!(fixture.resolver.preferred_key, 0);
+}
+
+#[test]
+fn failures_are_complained_about_first_and_then_once_a_minute() {
+    let mut fixture = Fixture::new();
+    let mut complaint = |at_ms: u64, status: u16| {
+        fixture.world.now_ms.set(at_ms);
+        let lookup = fixture.wait_for(&format!("t{at_ms}")).seat.lookup();
+        match fixture.answered(lookup, status, "") {
+            Answered::Settled { complaint, .. } => complaint,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(complaint(0, 500), Some(LookupFailure::ServerError));
+    assert_eq!(complaint(59_999, 500), None);
+    assert_eq!(complaint(60_000, 429), Some(LookupFailure::UnexpectedStatus));
+    assert_eq!(complaint(60_001, 404), None);
+    assert_eq!(
+        complaint(60_002, 500),
+        Some(LookupFailure::ServerError),
+        "the first after a success"
+    );
 }
 
 #[test]

@@ -95,6 +95,15 @@ impl Edit {
     }
 }
 
+/// The edits of stage 0 and those of stage 6 in one list. What is set anyway need not be removed
+/// first: setting replaces every line.
+pub fn after(sanitizing: Vec<Edit>, mut edits: Vec<Edit>) -> Vec<Edit> {
+    let is_set = |earlier: &Edit| edits.iter().any(|edit| edit.name() == earlier.name());
+    let mut all: Vec<Edit> = sanitizing.into_iter().filter(|earlier| !is_set(earlier)).collect();
+    all.append(&mut edits);
+    all
+}
+
 /// A name as a server may read it that maps names to variables: lower case, every byte that is
 /// not a letter or digit a `-`, runs of them one.
 pub fn fold(name: &[u8]) -> Cow<'_, [u8]> {

@@ -14,7 +14,7 @@ mod redis;
 mod routing;
 mod storage;
 
-pub use headers::{Edit, HeaderName, fold};
+pub use headers::{Edit, HeaderName, after, fold};
 
 use crate::config::{Emit, Kind, Scope, ScopeRule};
 use crate::denial::Denial;

@@ -26,10 +26,12 @@ pub(super) fn key(value: &str, tenant: &str) -> Result<String, &'static str> {
     Ok(scoped)
 }
 
-/// Dots only, also when some of them are escaped.
+/// Dots only, also when some of them are escaped and when spaces follow, which some file
+/// systems cut off.
 fn is_dots_only(segment: &str) -> bool {
-    let plain = segment.replace("%2e", ".").replace("%2E", ".");
-    !plain.is_empty() && plain.bytes().all(|b| b == b'.')
+    let plain = segment.replace("%2e", ".").replace("%2E", ".").replace("%20", " ");
+    let name = plain.trim_end_matches(' ');
+    !name.is_empty() && name.bytes().all(|b| b == b'.' || b == b' ')
 }
 
 #[cfg(test)]
@@ -73,6 +75,9 @@ mod tests {
             "a/%252e%252e/b",
             "%2e%2e%2e",
             "..;/x",
+            "a/.. /x",
+            "..%20/x",
+            ". ./x",
             "a%2fb",
             "a%5cb",
             "a\\b",

@@ -32,7 +32,21 @@ pub(super) fn auth(
             HeaderName::parse(text).filter(|name| name.as_str() == "authorization" || name.may_be_rewritten())
         }),
     };
+    if let Some(header) = &header {
+        faults.claim(at.child("header"), header);
+    }
     let issuers_at = at.child("issuers");
+    if let Some(list) = &raw.issuers {
+        for (index, issuer) in list.iter().enumerate() {
+            let earlier = list.iter().take(index).filter_map(|issuer| issuer.issuer.as_deref());
+            if let Some(name) = issuer.issuer.as_deref()
+                && earlier.into_iter().any(|other| other == name)
+            {
+                let at = issuers_at.child(index).child("issuer");
+                faults.push(at, unacceptable(quoted(name), "each issuer once"));
+            }
+        }
+    }
     let several = raw.issuers.as_ref().is_some_and(|list| list.len() > 1);
     let fold = tenant_id.is_some_and(|rules| rules.fold_uuid);
     let issuers = match raw.issuers {
@@ -47,19 +61,6 @@ pub(super) fn auth(
             None
         }
     };
-    let issuers = issuers?;
-    for (index, issuer) in issuers.iter().enumerate() {
-        if issuers
-            .iter()
-            .take(index)
-            .any(|earlier| earlier.name() == issuer.name())
-        {
-            faults.push(
-                issuers_at.child(index).child("issuer"),
-                unacceptable(quoted(issuer.name()), "each issuer once"),
-            );
-        }
-    }
     Some(Auth {
         max_token_bytes: max_token_bytes?,
         require_exp: raw.require_exp.unwrap_or(true),
@@ -67,7 +68,7 @@ pub(super) fn auth(
         accepted_types: accepted_types?,
         forward_token: raw.forward_token.unwrap_or(true),
         header: header?,
-        issuers,
+        issuers: issuers?,
     })
 }
 
@@ -103,7 +104,8 @@ fn issuer(
             None
         }
         None | Some(raw::RawTenants::Any) => Some(TenantSet::Any),
-        Some(raw::RawTenants::Some { ids, prefixes }) => {
+        Some(raw::RawTenants::Some(set)) => {
+            let (ids, prefixes) = (set.ids.unwrap_or_default(), set.prefixes.unwrap_or_default());
             tenant_set(&ids, &prefixes, fold, &at.child("tenants"), faults)
         }
     };
@@ -153,18 +155,19 @@ fn algorithms(raw: Option<Vec<String>>, at: &Pointer, faults: &mut Faults) -> Op
         faults.missing(at.clone(), &format!("a list of {}", Algorithm::names()));
         return None;
     };
+    let known: Vec<Algorithm> = names.iter().filter_map(|name| Algorithm::parse(name)).collect();
     let algorithms = all(names, |index, name| {
         Algorithm::parse(&name).or_else(|| faults.refuse(at.child(index), quoted(&name), &Algorithm::names()))
-    })?;
-    let symmetric = algorithms.iter().filter(|algorithm| algorithm.is_symmetric()).count();
-    if symmetric != 0 && symmetric != algorithms.len() {
+    });
+    let symmetric = known.iter().filter(|algorithm| algorithm.is_symmetric()).count();
+    if symmetric != 0 && symmetric != known.len() {
         return faults.refuse(
             at.clone(),
             "HMAC beside signature algorithms",
             "one or the other: a public key must never be taken for a shared secret",
         );
     }
-    Some(algorithms)
+    algorithms
 }
 
 fn tenant_set(ids: &[String], prefixes: &[String], fold: bool, at: &Pointer, faults: &mut Faults) -> Option<TenantSet> {

@@ -4,12 +4,6 @@ use super::*;
 
 pub(super) fn scope(raw: raw::RawScope, has_record: bool, at: &Pointer, faults: &mut Faults) -> Option<Scope> {
     let emit = emit(raw.emit.unwrap_or_default(), has_record, &at.child("emit"), faults);
-    // One header has one meaning: no two rules for it, and none for a header that is ours.
-    let mut taken: Vec<HeaderName> = emit
-        .iter()
-        .flat_map(Emit::named)
-        .map(|(_, name)| name.clone())
-        .collect();
     let rules_at = at.child("headers");
     let rules = all(raw.headers.unwrap_or_default(), |index, rule| {
         let at = rules_at.child(index);
@@ -26,13 +20,7 @@ pub(super) fn scope(raw: raw::RawScope, has_record: bool, at: &Pointer, faults: 
                     ),
                 );
             }
-            if taken.iter().any(|earlier| earlier.folds_like(name)) {
-                faults.push(
-                    at.child("name"),
-                    unacceptable(quoted(name.as_str()), "a name that nothing else uses"),
-                );
-            }
-            taken.push(name.clone());
+            faults.claim(at.child("name"), name);
         }
         if rule.kind.is_none() {
             faults.missing(at.child("kind"), "`routing_key`, `redis_key`, `storage_key`");
@@ -57,38 +45,38 @@ pub(super) fn scope(raw: raw::RawScope, has_record: bool, at: &Pointer, faults: 
 }
 
 fn emit(raw: raw::RawEmit, has_record: bool, at: &Pointer, faults: &mut Faults) -> Option<Emit> {
-    let mut name = |member: &str, text: Option<String>, from_record: bool| match text {
-        None => Some(None),
-        Some(_) if from_record && !has_record => faults.refuse(
-            at.child(member),
-            "a field of the tenant record",
-            "nothing without `tenant_manager`: there is no record",
-        ),
-        some => faults
-            .required(at.child(member), some, HEADER, |text| {
-                HeaderName::parse(text).filter(HeaderName::may_be_rewritten)
-            })
-            .map(Some),
+    let mut name = |member: &str, text: Option<String>, from_record: bool| {
+        let at = at.child(member);
+        if from_record && !has_record && text.is_some() {
+            return faults.refuse(
+                at,
+                "a field of the tenant record",
+                "nothing without `tenant_manager`: there is no record",
+            );
+        }
+        let Some(text) = text else {
+            return Some(None);
+        };
+        let name = faults.required(at.clone(), Some(text), HEADER, |text| {
+            HeaderName::parse(text).filter(HeaderName::may_be_rewritten)
+        })?;
+        faults.claim(at, &name);
+        Some(Some(name))
     };
-    let tenant_id = name("tenant_id", raw.tenant_id, false);
+    let tenant_id = name(
+        "tenant_id",
+        raw.tenant_id.or_else(|| Some("x-tenant-id".to_owned())),
+        false,
+    );
     let slug = name("slug", raw.slug, true);
     let isolation_mode = name("isolation_mode", raw.isolation_mode, true);
     let schema = name("schema", raw.schema, true);
     let module = name("module", raw.module, false);
-    let emit = Emit {
-        tenant_id: tenant_id?.or_else(|| HeaderName::parse("x-tenant-id"))?,
+    Some(Emit {
+        tenant_id: tenant_id??,
         slug: slug?,
         isolation_mode: isolation_mode?,
         schema: schema?,
         module: module?,
-    };
-    for (position, (member, name)) in emit.named().enumerate() {
-        if emit.named().take(position).any(|(_, earlier)| earlier.folds_like(name)) {
-            faults.push(
-                at.child(member),
-                unacceptable(quoted(name.as_str()), "a name that nothing else uses"),
-            );
-        }
-    }
-    Some(emit)
+    })
 }

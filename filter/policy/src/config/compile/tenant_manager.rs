@@ -17,31 +17,43 @@ pub(super) fn tenant_manager(
         "the name of an Envoy cluster",
         visible,
     );
-    let authority = faults.required(
-        at.child("authority"),
-        raw.authority,
-        "a host name, with a port where needed",
-        visible,
-    );
+    // Neither is shown: a credential may stand in it.
+    let authority = match raw.authority {
+        Some(text) => visible(&text).or_else(|| {
+            faults.refuse(
+                at.child("authority"),
+                "an unusable text",
+                "a host name, with a port where needed",
+            )
+        }),
+        None => {
+            faults.missing(at.child("authority"), "a host name, with a port where needed");
+            None
+        }
+    };
     let path = PathTemplate::parse(
         raw.path
             .as_deref()
             .unwrap_or("/tenants/{tenantId}/services/{service}/settings"),
     )
     .or_else(|| {
-        let found = quoted(raw.path.as_deref().unwrap_or_default());
         faults.refuse(
             at.child("path"),
-            found,
+            "an unusable text",
             "a path that starts with `/` and names `{tenantId}` once, and `{service}` where needed",
         )
     });
     let keys_at = at.child("api_keys");
     let api_keys = match raw.api_keys {
-        Some(keys) if (1..=2).contains(&keys.len()) => {
+        Some(keys) => {
+            if !(1..=2).contains(&keys.len()) {
+                faults.push(
+                    keys_at.clone(),
+                    unacceptable(format!("{} keys", keys.len()), "one or two"),
+                );
+            }
             all(keys, |index, key| secret(key, &keys_at.child(index), faults, env))
         }
-        Some(keys) => faults.refuse(keys_at, format!("{} keys", keys.len()), "one or two"),
         None => {
             faults.missing(keys_at, "one or two of `{ value: … }` and `{ env: … }`");
             None
@@ -101,10 +113,12 @@ fn secret(
         }
     };
     match text {
-        None => {
-            faults.missing(place, "the name of an environment variable that the VM has");
-            None
-        }
+        None if faults.demanding => faults.refuse(
+            place,
+            "a variable that the VM does not have",
+            "the name of one that `vm_config.environment_variables` gives it",
+        ),
+        None => None,
         Some(text) if text.is_empty() || text.len() > 4_096 || !text.bytes().all(|b| b.is_ascii_graphic()) => {
             faults.refuse(place, "an unusable value", ACCEPTED)
         }
