@@ -206,10 +206,12 @@ impl Worker {
             Ok(token) => {
                 self.calls.borrow_mut().insert(token, lookup);
             }
+            // No such cluster, or no endpoint in it. The warning about failing lookups is bounded.
             Err(status) => {
+                let cluster = &callout.cluster;
                 host::log(
-                    LogLevel::Warn,
-                    &format!("call to cluster {} refused by the host: {status:?}", callout.cluster),
+                    LogLevel::Debug,
+                    &format!("call to cluster {cluster} refused by the host: {status:?}"),
                 );
                 self.settle(lookup, Answer::Unreachable);
             }
@@ -243,10 +245,10 @@ impl Worker {
             Answered::Again(callout) => self.call(lookup, &callout),
             Answered::Settled { outcome, complaint } => {
                 if let Some(failure) = complaint {
-                    let reason = failure.name();
+                    let (reason, meaning) = (failure.name(), failure.meaning());
                     host::log(
                         LogLevel::Warn,
-                        &format!("tenant lookups fail: {reason} (said once a minute)"),
+                        &format!("tenant lookups fail: {reason}: {meaning} (said once a minute)"),
                     );
                 }
                 let waiters = self.waiting.borrow_mut().for_lookup(lookup);

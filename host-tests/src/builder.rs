@@ -1,7 +1,7 @@
 //! Building a world.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -75,6 +75,7 @@ impl Default for Builder {
                 allow_on_headers_stop_iteration: false,
                 buffer_limit: 1024 * 1024,
                 fuel_per_call: 20_000_000_000,
+                restricted: BTreeSet::new(),
             },
             plugin: None,
             workers: 1,
@@ -161,6 +162,15 @@ impl Builder {
         self
     }
 
+    /// Takes a hostcall away, as a `capability_restriction_config` does that does not list it: it
+    /// does nothing but log, and says 10 ([`Status::InternalFailure`]). `name` is that of the ABI,
+    /// `proxy_send_local_response` for one.
+    #[must_use]
+    pub fn restrict_capability(mut self, name: &str) -> Self {
+        self.options.restricted.insert(name.to_owned());
+        self
+    }
+
     /// The most bytes of body that a pause on body buffers before Envoy answers 413; 1 MiB.
     #[must_use]
     pub fn buffer_limit(mut self, bytes: usize) -> Self {
@@ -212,7 +222,8 @@ impl Builder {
     /// load the plugin.
     ///
     /// # Errors
-    /// The module cannot be compiled, imports what does not exist, dies, or refuses.
+    /// The module cannot be compiled, imports what does not exist, dies, or refuses; or a restricted
+    /// capability is none.
     pub fn start(self) -> Result<TinyEnvoy, StartError> {
         let plugin = self
             .plugin

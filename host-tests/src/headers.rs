@@ -159,13 +159,14 @@ impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for HeaderMap {
     }
 }
 
-/// Whether a media type is one of gRPC's.
+/// Whether Envoy takes the message for gRPC: the media type alone, or with a `+` suffix. With
+/// parameters (`application/grpc;charset=utf-8`) it is none to Envoy.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     headers
         .get("content-type")
         .and_then(|value| value.strip_prefix(GRPC))
-        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
 }
 
 fn canonical(name: &[u8]) -> Vec<u8> {
@@ -212,6 +213,22 @@ mod tests {
                 (b"c".as_slice(), b"4".as_slice())
             ]
         );
+    }
+
+    #[test]
+    fn grpc_is_its_media_type_alone_or_with_a_suffix() {
+        for (media_type, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", false),
+            ("application/grpc-web", false),
+            ("application/grpc ", false),
+            ("text/plain", false),
+        ] {
+            let map: HeaderMap = [("content-type", media_type)].into_iter().collect();
+            assert_eq!(is_grpc(&map), expected, "{media_type}");
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
     }
 
     #[test]

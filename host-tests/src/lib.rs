@@ -44,6 +44,14 @@
 //!   resumes stays [`Outcome::Pending`].
 //! * Other filters, listeners and plugins; TCP; gRPC callouts; metadata callbacks; WASI files.
 //! * Watermarks: a client whose body is held back keeps sending.
+//! * What Envoy's connection manager does to headers before any filter: it removes, adds and
+//!   rewrites `x-envoy-*`, `x-forwarded-for`, `x-forwarded-client-cert`, `x-request-id`. Here all
+//!   of them arrive as the client sent them.
+//! * Path normalisation, and the refusal of requests that are malformed.
+//! * More than one root context in a VM: the plugin is the only one with its `vm_id`. So is there
+//!   no update of its configuration; a new configuration is a new world.
+//! * Restrictions of WASI functions and of callbacks: [`Builder::restrict_capability`] takes away
+//!   hostcalls only.
 //! * The real foreign functions but `clear_route_cache`; see [`Builder::foreign_function`].
 //!
 //! A hostcall of the ABI that is not modelled panics, and with it the test that made it. An import

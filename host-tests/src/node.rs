@@ -1,7 +1,7 @@
 //! One Envoy process: everything that its workers share.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -66,6 +66,8 @@ pub(crate) struct Options {
     pub(crate) allow_on_headers_stop_iteration: bool,
     pub(crate) buffer_limit: usize,
     pub(crate) fuel_per_call: u64,
+    /// Hostcalls that are refused, by name.
+    pub(crate) restricted: BTreeSet<String>,
 }
 
 /// Everything that the workers of one Envoy process share.

@@ -154,6 +154,13 @@ impl Vm {
         };
         let mut store = Store::new(module.engine(), guest);
         store.set_fuel(fuel_per_call).expect("the engine counts fuel");
+        let restricted = node.borrow().options.restricted.clone();
+        if let Some(name) = restricted
+            .iter()
+            .find(|name| linker.get(&mut store, "env", name).is_err())
+        {
+            return Err(format!("`{name}` is restricted but is no hostcall"));
+        }
         // The message of a missing import names it.
         let instance = linker.instantiate(&mut store, module).map_err(|e| format!("{e:#}"))?;
         let memory = instance.get_memory(&mut store, "memory").ok_or("no export `memory`")?;

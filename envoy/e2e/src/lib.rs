@@ -8,5 +8,6 @@ mod message;
 mod world;
 
 pub use client::{Connection, Reply};
+pub use envoy_run::now;
 pub use message::Message;
-pub use world::{Setup, World, base_config, module, now};
+pub use world::{Setup, World, base_config, module};

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
 use corpus::answer::Answer;
@@ -15,13 +14,6 @@ use crate::message::Message;
 
 /// How many header lines Envoy lets through, so that what is above the default reaches the filter.
 const MAX_REQUEST_HEADERS: u32 = 2000;
-
-/// Seconds since 1970.
-pub fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
-}
 
 /// The finished module: what `TENANT_FILTER_WASM` says, else where `make wasm` leaves it.
 ///
@@ -57,6 +49,7 @@ pub struct Setup {
     tenants: BTreeMap<String, Answer>,
     workers: u32,
     allow_on_headers_stop_iteration: bool,
+    change: fn(&mut Bootstrap),
 }
 
 impl Setup {
@@ -67,6 +60,7 @@ impl Setup {
             tenants: BTreeMap::new(),
             workers: 1,
             allow_on_headers_stop_iteration: false,
+            change: |_| {},
         }
     }
 
@@ -97,6 +91,12 @@ impl Setup {
         self
     }
 
+    /// What else is to be changed in the bootstrap, last of all.
+    pub fn change(mut self, change: fn(&mut Bootstrap)) -> Self {
+        self.change = change;
+        self
+    }
+
     /// Starts it all. Envoy runs with `envoy/envoy.yaml`, but without what it does itself against
     /// hostile requests, so that what the filter does is seen.
     ///
@@ -105,7 +105,7 @@ impl Setup {
     pub async fn start(self) -> anyhow::Result<World> {
         let echo = Echo::start().await?;
         let tenant_manager = TenantManager::start(self.tenants).await?;
-        let bootstrap = Bootstrap::shipped()?
+        let mut bootstrap = Bootstrap::shipped()?
             .wasm(module()?)
             .plugin_config(&self.config)
             .cluster_endpoint("upstream", echo.address())?
@@ -118,6 +118,7 @@ impl Setup {
             .upgrades(&["websocket"])
             .max_request_headers(MAX_REQUEST_HEADERS)
             .trailers("upstream", true)?;
+        (self.change)(&mut bootstrap);
         let options = Options {
             concurrency: self.workers,
             wasm_log_level: "debug".to_owned(),

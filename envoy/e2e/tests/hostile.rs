@@ -30,14 +30,14 @@ async fn still_works(world: &World) -> anyhow::Result<()> {
     world.check_workers_live().await
 }
 
-/// Sends each message, checks that it is answered in one of the ways allowed, that the upstream saw
-/// it only when it was answered with 200, and that the worker lives.
-async fn decided(world: &World, messages: Vec<(&str, Message, &[u16])>) -> anyhow::Result<()> {
+/// Sends each message, checks that it is answered with its status, that the upstream saw it only when
+/// it was answered with 200, and that the worker lives.
+async fn decided(world: &World, messages: Vec<(&str, Message, u16)>) -> anyhow::Result<()> {
     let mut faults = Vec::new();
-    for (what, message, allowed) in messages {
+    for (what, message, status) in messages {
         let forwarded = world.echo.total();
         let reply = world.send(&message).await.with_context(|| what.to_owned())?;
-        if !allowed.contains(&reply.status) {
+        if reply.status != status {
             faults.push(format!("{what}: {} {}", reply.status, reply.text()));
         }
         let passed = world.echo.total() - forwarded;
@@ -178,53 +178,50 @@ async fn odd_targets_and_methods_are_decided() -> anyhow::Result<()> {
     decided(
         &world,
         vec![
-            ("an empty target", anonymous("GET", b""), &[400]),
-            ("a target without a slash", anonymous("GET", b"health"), &[400]),
-            ("only a query", anonymous("GET", b"?a"), &[400]),
+            ("an empty target", anonymous("GET", b""), 400),
+            ("a target without a slash", anonymous("GET", b"health"), 400),
+            ("only a query", anonymous("GET", b"?a"), 400),
             // Envoy itself: it serves no path that does not begin with a slash.
-            ("OPTIONS *", anonymous("OPTIONS", b"*"), &[404]),
+            ("OPTIONS *", anonymous("OPTIONS", b"*"), 404),
             (
                 "an authority without a path",
                 anonymous("GET", b"http://a.example"),
-                &[401],
+                401,
             ),
             (
                 "the absolute form of a public path",
                 anonymous("GET", b"http://a.example/health"),
-                &[200],
+                200,
             ),
             (
                 "the absolute form of a protected path",
                 anonymous("GET", b"http://a.example/admin"),
-                &[401],
+                401,
             ),
-            ("double slashes", anonymous("GET", b"//health"), &[400, 401]),
-            ("a traversal", with_token("GET", b"/health/../v1"), &[400]),
-            ("an encoded traversal", with_token("GET", b"/health/%2e%2e/v1"), &[400]),
+            ("double slashes", anonymous("GET", b"//health"), 401),
+            ("a traversal", with_token("GET", b"/health/../v1"), 400),
+            ("an encoded traversal", with_token("GET", b"/health/%2e%2e/v1"), 400),
             (
                 "a doubly encoded traversal",
                 with_token("GET", b"/v1/%252e%252e/x"),
-                &[400],
+                400,
             ),
-            ("an encoded slash", with_token("GET", b"/v1%2Fx"), &[400]),
-            ("a backslash", with_token("GET", b"/v1\\x"), &[400]),
-            ("a lone percent", with_token("GET", b"/v1/%"), &[400]),
-            ("overlong UTF-8", with_token("GET", b"/v1/%c0%af"), &[400]),
-            ("an encoded NUL", with_token("GET", b"/v1/%00"), &[400]),
-            ("a byte that is not UTF-8", with_token("GET", b"/v1/\xff"), &[400]),
-            ("a fragment", with_token("GET", b"/v1#x"), &[400]),
+            ("an encoded slash", with_token("GET", b"/v1%2Fx"), 400),
+            ("a backslash", with_token("GET", b"/v1\\x"), 400),
+            ("a lone percent", with_token("GET", b"/v1/%"), 400),
+            ("overlong UTF-8", with_token("GET", b"/v1/%c0%af"), 400),
+            ("an encoded NUL", with_token("GET", b"/v1/%00"), 400),
+            ("a byte that is not UTF-8", with_token("GET", b"/v1/\xff"), 400),
+            ("a fragment", with_token("GET", b"/v1#x"), 400),
             (
                 "a path of 40 kB",
                 with_token("GET", &[b"/", &[b'a'; 40_000][..]].concat()),
-                &[200],
+                200,
             ),
-            (
-                "CONNECT",
-                anonymous("CONNECT", b"a.example:443"),
-                &[400, 401, 403, 404, 405],
-            ),
-            ("TRACE on a public path", anonymous("TRACE", b"/health"), &[401]),
-            ("an unknown method", with_token("BREW", b"/v1/accounts"), &[200, 400]),
+            ("CONNECT", anonymous("CONNECT", b"a.example:443"), 400),
+            ("TRACE on a public path", anonymous("TRACE", b"/health"), 401),
+            // Envoy itself: its HTTP/1.1 parser knows the methods.
+            ("an unknown method", with_token("BREW", b"/v1/accounts"), 400),
         ],
     )
     .await?;
@@ -240,49 +237,46 @@ async fn odd_headers_are_decided() -> anyhow::Result<()> {
     decided(
         &world,
         vec![
-            ("an empty credential", anonymous().line("authorization", ""), &[401]),
-            ("only a scheme", anonymous().line("authorization", "Bearer"), &[401]),
-            (
-                "a token of 50 kB",
-                anonymous().line("authorization", large_token),
-                &[401],
-            ),
-            ("a token of dots", anonymous().line("authorization", dots), &[401]),
+            ("an empty credential", anonymous().line("authorization", ""), 401),
+            ("only a scheme", anonymous().line("authorization", "Bearer"), 401),
+            ("a token of 50 kB", anonymous().line("authorization", large_token), 401),
+            ("a token of dots", anonymous().line("authorization", dots), 401),
             (
                 "a tab in the credential",
                 anonymous().line("authorization", "Bearer\ta.b.c"),
-                &[400, 401],
+                401,
             ),
-            ("a control byte in a value", good().line("x-a", b"a\x01b"), &[400]),
-            ("a NUL in a value", good().line("x-a", b"a\0b"), &[400]),
+            ("a control byte in a value", good().line("x-a", b"a\x01b"), 400),
+            ("a NUL in a value", good().line("x-a", b"a\0b"), 400),
             // Envoy leaves the CR out and joins folded lines; neither makes a line of its own.
             (
                 "a bare CR in a value",
                 good().line("x-a", b"a\rx-tenant-id: globex"),
-                &[200],
+                200,
             ),
-            ("a space in a name", good().line("x tenant id", "globex"), &[400]),
-            ("an empty name", good().line("", "globex"), &[400]),
+            ("a space in a name", good().line("x tenant id", "globex"), 400),
+            ("an empty name", good().line("", "globex"), 400),
             (
                 "a name of all token characters",
                 good().line("!#$%&'*+-.^_`|~", "x"),
-                &[200],
+                200,
             ),
-            ("an empty value", good().line("x-a", ""), &[200]),
-            ("an empty key to scope", good().line("x-redis-key", ""), &[400]),
-            ("a value of 40 kB", good().line("x-a", vec![b'a'; 40_000]), &[200]),
-            ("a folded line", good().line("x-a", "a\r\n x-tenant-id: globex"), &[200]),
+            ("an empty value", good().line("x-a", ""), 200),
+            ("an empty key to scope", good().line("x-redis-key", ""), 400),
+            ("a value of 40 kB", good().line("x-a", vec![b'a'; 40_000]), 200),
+            ("a folded line", good().line("x-a", "a\r\n x-tenant-id: globex"), 200),
             (
                 "two lengths",
                 good().line("content-length", "1").line("content-length", "2"),
-                &[400],
+                400,
             ),
             (
                 "a length and chunks",
                 good().line("content-length", "1").line("transfer-encoding", "chunked"),
-                &[400],
+                400,
             ),
-            ("two hosts", good().line("host", "a").line("host", "b"), &[200, 400]),
+            // Envoy joins them to one authority, `a,b`.
+            ("two hosts", good().line("host", "a").line("host", "b"), 200),
         ],
     )
     .await?;

@@ -1,6 +1,7 @@
 //! A real Envoy with what it needs around it, as values that end when they are dropped.
 //!
 //! * [`Bootstrap`] is a bootstrap file read as data, with one method per thing that a run changes.
+//! * [`ListenerFile`] holds its listeners where they can be updated while Envoy runs.
 //! * [`Envoy`] is one running Envoy process on free ports.
 //! * [`TenantManager`] answers as the corpus says ([`corpus::answer::Answer`]), faults included.
 //! * [`Echo`] is an upstream that answers with what it saw.
@@ -10,7 +11,9 @@
 
 mod admin;
 mod bootstrap;
+mod clock;
 mod echo;
+mod listener_file;
 mod logs;
 mod process;
 mod recorded;
@@ -18,7 +21,9 @@ mod server;
 mod tenant_manager;
 
 pub use bootstrap::Bootstrap;
+pub use clock::now;
 pub use echo::Echo;
+pub use listener_file::ListenerFile;
 pub use logs::Logs;
 pub use process::{Envoy, Options, StartError, envoy_binary};
 pub use recorded::{Recorded, latin1};

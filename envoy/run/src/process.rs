@@ -45,10 +45,14 @@ pub struct Options {
     pub log_level: String,
     /// The log level of Wasm modules, likewise.
     pub wasm_log_level: String,
+    /// How long an updated listener still serves the connections that it has, and keeps what
+    /// belongs to it; whole seconds.
+    pub drain_time: Duration,
 }
 
 impl Options {
-    /// The Envoy of [`envoy_binary`], one worker, log levels `warning` and for the module `info`.
+    /// The Envoy of [`envoy_binary`], one worker, log levels `warning` and for the module `info`, ten
+    /// minutes to drain.
     pub fn new(bootstrap: Bootstrap) -> Self {
         Self {
             binary: envoy_binary(),
@@ -56,6 +60,7 @@ impl Options {
             concurrency: 1,
             log_level: "warning".to_owned(),
             wasm_log_level: "info".to_owned(),
+            drain_time: Duration::from_secs(600),
         }
     }
 }
@@ -178,6 +183,16 @@ impl Envoy {
         self.listeners.get(name).copied()
     }
 
+    /// Asks anew where the listeners listen: an update may have moved them.
+    ///
+    /// # Errors
+    /// When the admin interface does not answer, or there is no listener any more.
+    pub async fn refresh_listeners(&mut self) -> anyhow::Result<()> {
+        self.listeners = self.admin.listeners().await?;
+        self.address = *self.listeners.values().next().context("Envoy has no listener")?;
+        Ok(())
+    }
+
     /// Where the admin interface listens.
     pub fn admin(&self) -> SocketAddr {
         self.admin.address()
@@ -278,6 +293,8 @@ impl Running {
             .arg("--component-log-level")
             .arg(format!("wasm:{}", options.wasm_log_level))
             .args(["--file-flush-interval-msec", "100"])
+            .arg("--drain-time-s")
+            .arg(options.drain_time.as_secs().to_string())
             // Without it processes of one machine would have to agree on numbers of shared memory.
             .arg("--disable-hot-restart")
             .stdin(Stdio::null())

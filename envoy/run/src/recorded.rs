@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use corpus::expect::Observed;
 use http::HeaderMap;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -37,6 +38,22 @@ impl Recorded {
     /// The values of all field lines of a header, in order. `name` is in lower case.
     pub fn values(&self, name: &str) -> Vec<&[u8]> {
         values(&self.headers, name)
+    }
+
+    /// The request as the corpus judges it.
+    pub fn observed(&self) -> Observed {
+        let bytes = |fields: &[(String, Vec<u8>)]| {
+            fields
+                .iter()
+                .map(|(name, value)| (name.clone().into_bytes(), value.clone()))
+                .collect()
+        };
+        Observed::Forwarded {
+            path: self.target.clone().into_bytes(),
+            headers: bytes(&self.headers),
+            body: self.body.clone(),
+            trailers: bytes(&self.trailers),
+        }
     }
 
     /// The values of all field lines of a trailer, in order. `name` is in lower case.

@@ -55,6 +55,17 @@ impl LookupFailure {
             Self::BadRecord => "bad_record",
         }
     }
+
+    /// What it means, for the person on call.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Unreachable => "the call was reset or could not be made (no such cluster, no endpoint)",
+            Self::ServerError => "5xx, or Envoy's own 503 and 504 for no connection and no answer in time",
+            Self::Unauthorized => "every API key is answered with 401",
+            Self::UnexpectedStatus => "a status without a meaning here",
+            Self::BadRecord => "a 200 that is too large, no record, or about another tenant",
+        }
+    }
 }
 
 /// Gauges: they go up and down, shared by all workers of a node.

@@ -20,7 +20,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         let guest = call.data_mut();
         // On the root context there is nothing to resume, and Envoy says Ok.
         if let Some(stream) = guest.effective_stream() {
-            guest.node.borrow_mut().stream(stream).request.hide();
+            guest.node.borrow_mut().stream(stream).half(side).hide();
             guest.deferred.push(Deferred::Continue(stream, side));
         }
         Ok(())

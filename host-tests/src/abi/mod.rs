@@ -11,6 +11,7 @@ mod wasi;
 use wasmtime::{Engine, Linker};
 
 use crate::abi::memory::Call;
+use crate::log::Level;
 use crate::worker::Guest;
 
 /// What a hostcall says about its success.
@@ -61,13 +62,19 @@ pub(crate) fn unmodelled(what: impl Into<String>) -> Fault {
     Fault::Trap(Unmodelled(what.into()).into())
 }
 
-/// Counts a hostcall and turns its result into what the guest gets.
+/// Counts a hostcall, refuses it where it is restricted, and turns its result into what the guest gets.
 pub(crate) fn answer(
     call: &mut Call<'_>,
     name: &'static str,
     body: impl FnOnce(&mut Call<'_>) -> Result<(), Fault>,
 ) -> wasmtime::Result<u32> {
-    call.data().count(name);
+    let guest = call.data();
+    guest.count(name);
+    if guest.node.borrow().options.restricted.contains(name) {
+        let attempt = format!("Attempted call to restricted proxy-wasm capability: {name}");
+        guest.log(Level::Error, attempt.as_bytes());
+        return Ok(Status::InternalFailure as u32);
+    }
     match body(call) {
         Ok(()) => Ok(Status::Ok as u32),
         Err(Fault::Status(status)) => Ok(status as u32),

@@ -65,6 +65,56 @@ fn a_pause_on_headers_holds_everything_until_it_is_resumed() {
 }
 
 #[test]
+fn a_paused_response_is_editable_until_it_is_resumed() {
+    let headers = pairs(&[(":method", "GET"), (":path", "/"), (":authority", "a")]);
+    let probe = Probe::new()
+        .with("(global $waiting (mut i32) (i32.const 0))\n")
+        .on(
+            "response_headers",
+            &format!(
+                "(global.set $waiting (local.get $context))
+                 (drop (call $http_call @'peer' @'{headers}' @'' (i32.const 0) (i32.const 0)
+                   (i32.const 1000) (i32.const 24)))
+                 (i32.const 1)"
+            ),
+        )
+        .on(
+            "http_call_response",
+            "(drop (call $set_effective_context (global.get $waiting)))
+             (call $note @'edit' (call $replace_header_map_value (i32.const 2) @'x-late' @'1'))
+             (drop (call $continue_stream (i32.const 1)))
+             (call $note @'too late' (call $replace_header_map_value (i32.const 2) @'x-later' @'1'))",
+        );
+    let mut envoy = after_20_ms(probe.world());
+    let stream = envoy.get("/").send();
+    envoy.advance(Duration::from_millis(20));
+    assert_eq!(own_notes(&envoy), ["edit 0", "too late 2"]);
+    assert!(envoy.is_finished(stream));
+    let sent = envoy.response(stream).expect("a response");
+    assert_eq!(sent.headers.get("x-late"), Some(b"1".as_slice()));
+    assert!(sent.headers.get("x-later").is_none());
+}
+
+#[test]
+fn resuming_one_direction_leaves_the_other_editable() {
+    let mut envoy = Probe::new()
+        .on(
+            "request_headers",
+            "(drop (call $continue_stream (i32.const 1)))
+             (call $note @'request' (call $replace_header_map_value (i32.const 0) @'x-a' @'1'))
+             (drop (call $continue_stream (i32.const 0)))
+             (call $note @'resumed' (call $replace_header_map_value (i32.const 0) @'x-b' @'1'))
+             (i32.const 0)",
+        )
+        .world()
+        .start()
+        .expect("a world");
+    let seen = envoy.get("/").run().forwarded();
+    assert_eq!(own_notes(&envoy), ["request 0", "resumed 2"]);
+    assert!(seen.headers.get("x-a").is_some() && seen.headers.get("x-b").is_none());
+}
+
+#[test]
 fn a_request_without_body_goes_on_when_it_is_resumed() {
     let probe = resuming_after_a_callout().on("request_body", &format!("{SHOWN} (i32.const 0)"));
     let mut envoy = after_20_ms(probe.world());

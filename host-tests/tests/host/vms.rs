@@ -114,6 +114,42 @@ fn an_import_that_does_not_exist_fails_the_start_by_its_name() {
 }
 
 #[test]
+fn a_restricted_capability_is_refused_and_logged_and_others_are_not() {
+    let mut envoy = Probe::new()
+        .on(
+            "request_headers",
+            "(call $note @'reply' (call $send_local_response (i32.const 403) @'' @'' @'' (i32.const -1)))
+             (call $note @'edit' (call $replace_header_map_value (i32.const 0) @'x-a' @'1'))
+             (i32.const 0)",
+        )
+        .world()
+        .restrict_capability("proxy_send_local_response")
+        .start()
+        .expect("a world");
+    let seen = envoy.get("/").run().forwarded();
+    assert_eq!(seen.headers.get("x-a"), Some(b"1".as_slice()));
+    assert_eq!(
+        own_notes(&envoy),
+        [
+            "Attempted call to restricted proxy-wasm capability: proxy_send_local_response",
+            "reply 10",
+            "edit 0"
+        ]
+    );
+    assert_eq!(envoy.hostcalls()["proxy_send_local_response"], 1, "attempts count");
+}
+
+#[test]
+fn a_restricted_capability_that_is_none_fails_the_start_by_its_name() {
+    let error = Probe::new()
+        .world()
+        .restrict_capability("proxy_send_local_respones")
+        .start()
+        .expect_err("a slip of the pen");
+    assert!(error.reason.contains("`proxy_send_local_respones`"), "{error}");
+}
+
+#[test]
 fn a_guest_that_never_returns_dies() {
     let guest = Probe::new().on("tick", "(loop $ever (br $ever))").on(
         "configure",
