@@ -6,7 +6,10 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
+# What the filter ships for, and a target without clocks, files or environment, on which the engine is
+# checked so that it stays pure.
 WASM_TARGET := wasm32-wasip1
+PURE_TARGET := wasm32-unknown-unknown
 CARGO_DENY_VERSION := 0.20.2
 TOOLS := $(CURDIR)/target/tools
 DENY := $(TOOLS)/bin/cargo-deny-$(CARGO_DENY_VERSION)
@@ -15,65 +18,100 @@ DENY := $(TOOLS)/bin/cargo-deny-$(CARGO_DENY_VERSION)
 # the module at target/$(WASM_TARGET)/release/tenant_filter.wasm.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
-# $(call need,command,how to get it)
-need = command -v $(1) >/dev/null || { echo "missing tool '$(1)': $(2)" >&2; exit 1; }
+# How to see whether a tool is there, and how to get it. What comes with Rust is not missed beside Rust.
+without_cargo := ! command -v cargo
+probe_cargo := command -v cargo
+hint_cargo := install Rust with rustup (https://rustup.rs)
+probe_cc := command -v cc
+hint_cc := install a C compiler (Debian or Ubuntu: apt-get install build-essential, macOS: xcode-select --install)
+probe_python3 := command -v python3
+hint_python3 := install Python 3.9 or newer (Debian or Ubuntu: apt-get install python3, macOS: xcode-select --install)
+probe_clippy := $(without_cargo) || cargo clippy --version
+hint_clippy := rustup component add clippy
+probe_rustfmt := $(without_cargo) || cargo fmt --version
+hint_rustfmt := rustup component add rustfmt
+has_target = [ -d "$$(rustc --print target-libdir --target $(1))" ]
+probe_$(WASM_TARGET) = $(without_cargo) || $(call has_target,$(WASM_TARGET)) || command -v rustup
+hint_$(WASM_TARGET) := a target of Rust; install rustup (https://rustup.rs), which adds it
+probe_$(PURE_TARGET) = $(without_cargo) || $(call has_target,$(PURE_TARGET)) || command -v rustup
+hint_$(PURE_TARGET) := $(hint_$(WASM_TARGET))
+BUILD_TOOLS := cargo cc $(WASM_TARGET)
+CHECK_TOOLS := $(BUILD_TOOLS) $(PURE_TARGET) rustfmt clippy python3
+# An Envoy that is there already needs no fetching.
+ENVOY_TOOLS := $(if $(ENVOY_BIN),,python3)
+
+# $(call need,tools): one line for each that is missing, all of them before anything is built.
+need = missing=0; $(foreach tool,$(1),{ $(probe_$(tool)); } >/dev/null 2>&1 || \
+    { echo "missing tool '$(tool)': $(hint_$(tool))" >&2; missing=1; };) exit $$missing
+
+# Cargo uses every core by itself, and what a target needs is looked for before it begins.
+.NOTPARALLEL:
 
 .PHONY: help
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
 .PHONY: demo
-demo: wasm envoy ## a real Envoy enforces tenancy before your eyes (ONCE=1: exit after the table)
+demo: demo-tools wasm envoy ## a real Envoy enforces tenancy before your eyes (ONCE=1: exit after the table)
 	@cargo build --locked -p tenantgate
 	@exec cargo run -q --locked -p tenantgate -- demo $(if $(filter 1,$(ONCE)),--once)
 
 .PHONY: test
-test: wasm envoy ## all tests, in the tiny Envoy and in the real one
+test: test-tools wasm envoy ## all tests, in the tiny Envoy and in the real one
 	@exec python3 .ci/test.py
 
 .PHONY: test-counts
-test-counts: wasm envoy ## all tests, then commit-ready counts in .ci/test-counts
+test-counts: test-tools wasm envoy ## all tests, then commit-ready counts in .ci/test-counts
 	@exec python3 .ci/test.py --write-counts
 
 .PHONY: check
-check: check-scripts check-format check-lints check-docs check-dependencies ## formatting, lints, docs, dependencies
+check: check-tools check-scripts check-format check-lints check-purity check-docs check-dependencies ## formatting, lints, docs, dependencies
 
 .PHONY: fmt
-fmt: tool-cargo ## format the Rust code
+fmt: fmt-tools ## format the Rust code
 	@cargo fmt --all
 
+# Panic messages carry file names: without the folders of whoever builds, so that the same source
+# gives the same module anywhere.
 .PHONY: wasm
+wasm: export CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo --remap-path-prefix=$(CURDIR)=tenantgate
 wasm: wasm-target ## the filter: target/wasm32-wasip1/release/tenant_filter.wasm
 	@cargo build --release --locked -p tenant-filter --target $(WASM_TARGET)
 
 .PHONY: envoy
-envoy: tool-python3 ## the pinned Envoy: target/envoy/…/envoy
+envoy: envoy-tools ## the pinned Envoy: target/envoy/…/envoy (ENVOY_BIN: that one instead)
 	@envoy/fetch.sh
 
 # --- parts of `make check` ---
 
 .PHONY: check-scripts
-check-scripts: tool-python3
+check-scripts: check-tools
 	@python3 -B -m unittest discover -q -s .ci -p '*_test.py'
 
 .PHONY: check-format
-check-format: tool-cargo
+check-format: check-tools
 	@cargo fmt --all --check
 
 # The filter is linted for the target it ships for, everything else natively, tests included.
 .PHONY: check-lints
-check-lints: wasm-target
+check-lints: check-tools wasm-target
 	@cargo clippy --locked --workspace --exclude tenant-filter --all-targets -- -D warnings
 	@cargo clippy --locked -p tenant-filter --target $(WASM_TARGET) -- -D warnings
 
+# The engine has no host: it compiles where there is nothing to call.
+.PHONY: check-purity
+check-purity: check-tools pure-target
+	@cargo check --locked -p tenant-policy --target $(PURE_TARGET)
+
 .PHONY: check-docs
-check-docs: export RUSTDOCFLAGS := -D warnings
-check-docs: wasm-target
-	@cargo doc --locked --no-deps --workspace --exclude tenant-filter
-	@cargo doc --locked --no-deps -p tenant-filter --target $(WASM_TARGET)
+# For those who work here: private items too.
+check-docs: export RUSTDOCFLAGS := -D warnings -A rustdoc::private_intra_doc_links
+check-docs: check-tools wasm-target
+	@cargo doc --locked --no-deps --document-private-items --workspace --exclude tenant-filter
+	@cargo doc --locked --no-deps --document-private-items -p tenant-filter --target $(WASM_TARGET)
 
 .PHONY: check-dependencies
-check-dependencies: $(DENY)
+check-dependencies: check-tools $(DENY)
 	@$(DENY) --locked check --hide-inclusion-graph bans licenses sources
 	@if $(DENY) --locked fetch db 2>/dev/null; then \
 	    $(DENY) --locked check --disable-fetch advisories; \
@@ -86,7 +124,7 @@ check-dependencies: $(DENY)
 $(DENY): export CARGO_PROFILE_RELEASE_LTO := off
 $(DENY): export CARGO_PROFILE_RELEASE_CODEGEN_UNITS := 16
 $(DENY): export CARGO_PROFILE_RELEASE_OPT_LEVEL := 1
-$(DENY): | tool-cargo
+$(DENY): | check-tools
 	@echo "installing cargo-deny $(CARGO_DENY_VERSION) into target/tools (once, about two minutes)"
 	@CARGO_TARGET_DIR=$(TOOLS)/build cargo install -q --locked cargo-deny --version $(CARGO_DENY_VERSION) --root $(TOOLS)
 	@rm -rf $(TOOLS)/build
@@ -94,18 +132,25 @@ $(DENY): | tool-cargo
 
 # --- prerequisites: one clear line each ---
 
-.PHONY: tool-cargo
-tool-cargo:
-	@$(call need,cargo,install Rust with rustup (https://rustup.rs))
-	@$(call need,cc,install a C compiler ('sudo apt-get install build-essential'; macOS: 'xcode-select --install'))
+.PHONY: build-tools envoy-tools demo-tools test-tools check-tools fmt-tools
+build-tools:
+	@$(call need,$(BUILD_TOOLS))
+envoy-tools:
+	@$(call need,$(ENVOY_TOOLS))
+demo-tools:
+	@$(call need,$(BUILD_TOOLS) $(ENVOY_TOOLS))
+test-tools:
+	@$(call need,$(BUILD_TOOLS) python3)
+check-tools:
+	@$(call need,$(CHECK_TOOLS))
+fmt-tools:
+	@$(call need,cargo rustfmt)
 
-.PHONY: tool-python3
-tool-python3:
-	@$(call need,python3,install Python 3.9 or newer ('sudo apt-get install python3'; macOS: 'xcode-select --install'))
+add_target = $(call has_target,$(1)) || rustup target add $(1) || \
+    { echo "cannot add the Rust target $(1): is the network there? rustup's own message stands above" >&2; exit 1; }
 
-.PHONY: wasm-target
-wasm-target: tool-cargo
-	@if [ ! -d "$$(rustc --print target-libdir --target $(WASM_TARGET))" ]; then \
-	    $(call need,rustup,it adds the Rust target $(WASM_TARGET); install it from https://rustup.rs); \
-	    rustup target add $(WASM_TARGET); \
-	fi
+.PHONY: wasm-target pure-target
+wasm-target: build-tools
+	@$(call add_target,$(WASM_TARGET))
+pure-target:
+	@$(call add_target,$(PURE_TARGET))

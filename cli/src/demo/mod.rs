@@ -6,6 +6,7 @@
 //! handle is dropped. Only SIGKILL leaves it no chance.
 
 mod client;
+mod log_files;
 mod programs;
 mod scenario;
 mod seen;

@@ -24,9 +24,13 @@ pub(crate) struct Options {
     /// demo's own [default: envoy/envoy.yaml]
     #[arg(long, value_name = "FILE")]
     bootstrap: Option<PathBuf>,
+
+    /// Where Envoy's log and its access log go, replacing those of the last demo [default: target/demo]
+    #[arg(long, value_name = "FOLDER")]
+    logs: Option<PathBuf>,
 }
 
-/// Files that are known to exist.
+/// Files that are known to exist, and the folder for what the demo writes.
 #[derive(Debug)]
 pub(crate) struct Programs {
     /// The filter.
@@ -35,6 +39,8 @@ pub(crate) struct Programs {
     pub(crate) envoy: PathBuf,
     /// The bootstrap.
     pub(crate) bootstrap: PathBuf,
+    /// Where logs go; it need not exist.
+    pub(crate) logs: PathBuf,
 }
 
 impl Options {
@@ -70,6 +76,7 @@ impl Options {
             module: std::path::absolute(module)?,
             envoy: std::path::absolute(envoy)?,
             bootstrap,
+            logs: self.logs.clone().unwrap_or_else(|| in_workspace("target/demo")),
         })
     }
 }
@@ -105,6 +112,7 @@ mod tests {
             wasm: missing.clone(),
             envoy: missing.clone(),
             bootstrap: missing,
+            logs: None,
         };
         for (remedy, found_now) in [("`make wasm`", 0), ("`make envoy`", 1), ("--bootstrap", 2)] {
             match found_now {

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use corpus::answer::Answer;
 use corpus::case::{Made, Token};
 use corpus::expect::Observed;
 use corpus::mint::Keys;
-use envoy_run::{Bootstrap, Echo, Envoy, Options, Recorded, TenantManager};
+use envoy_run::{Bootstrap, Echo, Envoy, Options, Recorded, TenantManager, now};
 use serde_json::Value;
 
 use super::client;
+use super::log_files::LogFiles;
 use super::programs::Programs;
 use super::scenario::{Event, Row, tenant};
 use super::seen::Seen;
@@ -36,6 +37,7 @@ const LAST_LINES: usize = 20;
 #[derive(Debug)]
 pub(crate) struct World {
     envoy: Envoy,
+    log_files: LogFiles,
     tenant_manager: TenantManager,
     upstream: Echo,
 }
@@ -60,8 +62,10 @@ impl World {
             ..Options::new(bootstrap)
         };
         let envoy = Envoy::start(options).await?;
+        let log_files = LogFiles::start(&programs.logs, envoy.logs(), envoy.access_log())?;
         Ok(Self {
             envoy,
+            log_files,
             tenant_manager,
             upstream,
         })
@@ -74,7 +78,7 @@ impl World {
             Some(Event::TenantManagerStops) => self.tenant_manager.pause().await,
         }
         let request = &row.request;
-        let fields = request.field_lines(Keys::shared(), now()?)?;
+        let fields = request.field_lines(Keys::shared(), now())?;
         let (reached, asked) = (self.upstream.total(), self.tenant_manager.total());
         let reply = client::send(self.envoy.address(), &request.method, &request.path, &fields).await?;
         let arrived = received(&self.upstream.requests(), reached).pop();
@@ -113,7 +117,7 @@ impl World {
                 key: Some("main-eddsa".to_owned()),
                 ..tenant(id)
             };
-            let token = Keys::shared().token(&Token::Made(Box::new(made)), now()?)?;
+            let token = Keys::shared().token(&Token::Made(Box::new(made)), now())?;
             writeln!(text, "{}='{}'", id.to_uppercase(), String::from_utf8(token)?)?;
         }
         writeln!(text)?;
@@ -127,6 +131,15 @@ impl World {
         ] {
             writeln!(text, "curl -i http://{at}{rest}")?;
         }
+        writeln!(
+            text,
+            "\nWho was denied what stands in Envoy's log, one line each. This makes it say why, too:\n\n\
+             curl -X POST 'http://{}/logging?wasm=debug'\n\
+             tail -f {} {}",
+            self.envoy.admin(),
+            self.log_files.log().display(),
+            self.log_files.access_log().display(),
+        )?;
         writeln!(text, "\nCtrl-C ends everything.")?;
         Ok(text)
     }
@@ -152,6 +165,7 @@ impl World {
     /// Ends everything and returns when it has ended.
     pub(crate) async fn stop(self) -> Result<()> {
         let envoy = self.envoy.stop().await;
+        self.log_files.finish().await;
         self.tenant_manager.stop().await;
         self.upstream.stop().await;
         envoy.map(drop)
@@ -171,29 +185,7 @@ fn config() -> Result<Value> {
 
 /// The requests after the first `already`.
 fn received(requests: &[Recorded], already: usize) -> Vec<Observed> {
-    let bytes = |fields: &[(String, Vec<u8>)]| {
-        fields
-            .iter()
-            .map(|(name, value)| (name.clone().into_bytes(), value.clone()))
-            .collect()
-    };
-    let requests = requests.iter().skip(already);
-    requests
-        .map(|request| Observed::Forwarded {
-            path: request.target.clone().into_bytes(),
-            headers: bytes(&request.headers),
-            body: request.body.clone(),
-            trailers: bytes(&request.trailers),
-        })
-        .collect()
-}
-
-/// Seconds since 1970.
-fn now() -> Result<u64> {
-    Ok(SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .context("the clock is before 1970")?
-        .as_secs())
+    requests.iter().skip(already).map(Recorded::observed).collect()
 }
 
 #[cfg(test)]

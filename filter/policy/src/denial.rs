@@ -154,8 +154,8 @@ impl Denial {
             headers.push(("content-type", "application/json; charset=utf-8".to_owned()));
         }
         headers.push(("cache-control", "no-store".to_owned()));
-        if let Some(challenge) = self.challenge() {
-            headers.push(("www-authenticate", challenge.to_owned()));
+        if row.status == 401 {
+            headers.push(("www-authenticate", self.challenge().to_owned()));
         }
         if let Some(seconds) = self.retry_after_seconds() {
             headers.push(("retry-after", seconds.to_string()));
@@ -206,24 +206,10 @@ impl Denial {
     }
 
     /// `WWW-Authenticate` of a 401 (RFC 6750 §3): an error code only when a credential came.
-    fn challenge(&self) -> Option<&'static str> {
+    fn challenge(&self) -> &'static str {
         match self {
-            Self::CredentialMissing => Some("Bearer"),
-            Self::TokenInvalid(_) | Self::TenantClaimMissing | Self::TenantIdInvalid => {
-                Some("Bearer error=\"invalid_token\"")
-            }
-            Self::PathRejected(_)
-            | Self::KeyRejected { .. }
-            | Self::TenantRefused { .. }
-            | Self::AccessDenied
-            | Self::TenantNotFound(_)
-            | Self::RouteNotFound
-            | Self::NotProvisioned
-            | Self::SchemaInvalid
-            | Self::ServiceNotConfigured
-            | Self::ManagerUnavailable(_)
-            | Self::LookupOverloaded
-            | Self::HostRefused => None,
+            Self::CredentialMissing => "Bearer",
+            _ => "Bearer error=\"invalid_token\"",
         }
     }
 
