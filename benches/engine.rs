@@ -95,7 +95,7 @@ fn warm(c: &mut Criterion) {
         c.bench_function(&format!("warm tenant, {key}"), |b| {
             b.iter(|| {
                 let step = RequestFlow::start(&mut engine, black_box(&head), &StillNode);
-                assert!(matches!(step, Step::Forward(_)));
+                assert!(matches!(step, Step::Forward { .. }));
             });
         });
     }

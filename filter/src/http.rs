@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, LogLevel};
-use tenant_policy::denial::{Denial, Reply};
+use tenant_policy::denial::{Code, Denial, Reply};
 use tenant_policy::flow::{self, RequestFlow};
 use tenant_policy::request::RequestHead;
 use tenant_policy::scope::Edit;
@@ -46,9 +46,50 @@ pub(crate) struct Exchange {
     pub(crate) request_id: String,
     /// Whether a reply must be one to gRPC.
     pub(crate) grpc: bool,
-    /// Whether the head has been let go, with all its edits. Until then nothing of the request
-    /// may pass, whatever else has happened to it.
-    pub(crate) passed: Cell<bool>,
+    passage: Cell<Passage>,
+}
+
+/// Whether a request may pass. Body and trailers follow a head that has been let go, and no
+/// other: not one that waits, and not one that was refused while the refusal could not be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Passage {
+    /// The head is held.
+    Held,
+    /// It has been let go, with all its edits.
+    Passed,
+    /// The request has been refused, and stays so.
+    Refused,
+}
+
+impl Exchange {
+    fn new(head: &RequestHead<'_>) -> Self {
+        Self {
+            request_id: printable(head.only(b"x-request-id").unwrap_or_default()),
+            grpc: head.is_grpc(),
+            passage: Cell::new(Passage::Held),
+        }
+    }
+
+    /// Lets the head go, unless the request has been refused.
+    pub(crate) fn let_go(&self) {
+        if self.passage.get() == Passage::Held {
+            self.passage.set(Passage::Passed);
+        }
+    }
+
+    pub(crate) fn has_passed(&self) -> bool {
+        self.passage.get() == Passage::Passed
+    }
+
+    pub(crate) fn is_refused(&self) -> bool {
+        self.passage.get() == Passage::Refused
+    }
+
+    /// Answers the current context; nothing of the request may pass from then on.
+    fn answer(&self, reply: &Reply) {
+        self.passage.set(Passage::Refused);
+        answer(reply);
+    }
 }
 
 /// The stream of a plugin that enforces tenancy.
@@ -69,14 +110,11 @@ impl Stream {
     }
 
     /// A pause is a barrier: where the host shows body and trailers of a paused stream
-    /// (`allow_on_headers_stop_iteration`), letting them go on would take the head along. They
-    /// follow a head that has been let go, and no other: not one that waits, and not one that
-    /// was refused while the refusal could not be sent.
+    /// (`allow_on_headers_stop_iteration`), letting them go on would take the head along.
     fn barrier(&self) -> Action {
-        if self.exchange.as_ref().is_some_and(|exchange| exchange.passed.get()) {
-            Action::Continue
-        } else {
-            Action::Pause
+        match &self.exchange {
+            Some(exchange) if exchange.has_passed() => Action::Continue,
+            _ => Action::Pause,
         }
     }
 }
@@ -94,11 +132,7 @@ impl HttpContext for Stream {
         let block = HeaderBlock::read(Map::Request).unwrap_or_default();
         let fields = block.fields().unwrap_or_default();
         let head = RequestHead::new(&fields);
-        let exchange = Rc::new(Exchange {
-            request_id: printable(head.only(b"x-request-id").unwrap_or_default()),
-            grpc: head.is_grpc(),
-            passed: Cell::new(false),
-        });
+        let exchange = Rc::new(Exchange::new(&head));
         self.exchange = Some(Rc::clone(&exchange));
         let step = RequestFlow::start(&mut self.worker.engine.borrow_mut(), &head, &self.worker.node);
         self.worker.proceed(self.context, &exchange, step);
@@ -110,15 +144,11 @@ impl HttpContext for Stream {
     }
 
     fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
-        if let Err(Refused(status)) = self.sanitize_trailers() {
-            host::log(
-                LogLevel::Error,
-                &format!("trailers cannot be sanitized: status {status}"),
-            );
-            if let Some(exchange) = &self.exchange {
-                exchange.passed.set(false);
-                answer(&Denial::HostRefused.reply(exchange.grpc));
-            }
+        if let Err(refused) = self.sanitize_trailers()
+            && let Some(exchange) = &self.exchange
+        {
+            self.worker.waiting.borrow_mut().remove(self.context);
+            self.worker.give_up(exchange, "trailers cannot be sanitized", refused);
         }
         self.barrier()
     }
@@ -136,21 +166,13 @@ impl Stream {
     }
 }
 
-/// Edits the head of the current context. When the host refuses an edit the request is answered
-/// instead, and false given: half an edited head must not pass.
-pub(crate) fn edit(edits: &[Edit], exchange: &Exchange) -> bool {
-    match apply(Map::Request, edits) {
-        Ok(()) => true,
-        Err(Refused(status)) => {
-            let request_id = &exchange.request_id;
-            host::log(
-                LogLevel::Error,
-                &format!("headers cannot be edited: status {status} request_id={request_id}"),
-            );
-            answer(&Denial::HostRefused.reply(exchange.grpc));
-            false
-        }
-    }
+/// Edits the head of the current context.
+///
+/// # Errors
+///
+/// What the host answered to the first edit that it refused. Half an edited head must not pass.
+pub(crate) fn edit(edits: &[Edit]) -> Result<(), Refused> {
+    apply(Map::Request, edits)
 }
 
 fn apply(map: Map, edits: &[Edit]) -> Result<(), Refused> {
@@ -177,7 +199,14 @@ pub(crate) fn refuse(refused: &flow::Refused, exchange: &Exchange) {
     }
     // For the access log alone: the reply does not depend on it.
     let _ = apply(Map::Request, &refused.edits);
-    answer(&refused.reply);
+    exchange.answer(&refused.reply);
+}
+
+/// Answers the current context when the host refuses what forwarding needs.
+pub(crate) fn answer_host_refused(exchange: &Exchange) -> Code {
+    let reply = Denial::HostRefused.reply(exchange.grpc);
+    exchange.answer(&reply);
+    reply.code
 }
 
 fn answer(reply: &Reply) {

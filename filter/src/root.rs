@@ -263,20 +263,26 @@ impl Worker {
     /// unless the step lets it go.
     pub(crate) fn proceed(&self, stream: u32, exchange: &Rc<Exchange>, step: Step) {
         match step {
-            Step::Forward(edits) => {
-                if http::edit(&edits, exchange) {
-                    exchange.passed.set(true);
+            Step::Forward { edits, counter } => match http::edit(&edits) {
+                Ok(()) => {
+                    exchange.let_go();
+                    if let Some(counter) = counter {
+                        self.node.count(counter);
+                    }
                 }
-            }
+                Err(refused) => self.give_up(exchange, "headers cannot be edited", refused),
+            },
             Step::Reply(refused) => http::refuse(&refused, exchange),
             Step::Wait { edits, flow, begins } => {
-                // Half an edited head must not wait either: it is answered, and the flow dropped.
-                if !http::edit(&edits, exchange) {
-                    return;
-                }
                 let lookup = flow.lookup();
-                let exchange = Rc::clone(exchange);
-                self.waiting.borrow_mut().insert(Waiter { stream, flow, exchange });
+                match http::edit(&edits) {
+                    Ok(()) => {
+                        let exchange = Rc::clone(exchange);
+                        self.waiting.borrow_mut().insert(Waiter { stream, flow, exchange });
+                    }
+                    // The request is over; its lookup is not, others may have joined it.
+                    Err(refused) => self.give_up(exchange, "headers cannot be edited", refused),
+                }
                 self.schedule();
                 if begins {
                     self.request_lookup(lookup, stream);
@@ -285,21 +291,28 @@ impl Worker {
         }
     }
 
+    /// Answers a request that the host does not let be forwarded.
+    pub(crate) fn give_up(&self, exchange: &Exchange, what: &str, host::Refused(status): host::Refused) {
+        let request_id = &exchange.request_id;
+        host::log(
+            LogLevel::Error,
+            &format!("{what}: status {status} request_id={request_id}"),
+        );
+        let code = http::answer_host_refused(exchange);
+        self.node.count(Counter::Denials(code));
+    }
+
     fn wake(&self, waiters: Vec<Waiter>, resumption: Resumption<'_>) {
         for Waiter { stream, flow, exchange } in waiters {
-            if host::set_effective_context(stream).is_err() {
+            if exchange.is_refused() || host::set_effective_context(stream).is_err() {
                 continue;
             }
             let step = flow.resume(&self.engine.borrow(), resumption, &self.node);
             self.proceed(stream, &exchange, step);
-            if exchange.passed.get()
-                && let Err(host::Refused(status)) = host::continue_request()
+            if exchange.has_passed()
+                && let Err(refused) = host::continue_request()
             {
-                let request_id = &exchange.request_id;
-                host::log(
-                    LogLevel::Error,
-                    &format!("a request cannot be resumed: status {status} request_id={request_id}"),
-                );
+                self.give_up(&exchange, "a request cannot be resumed", refused);
             }
         }
         let _ = host::set_effective_context(self.context);

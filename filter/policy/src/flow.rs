@@ -6,7 +6,7 @@ use crate::denial::{Denial, Reply};
 use crate::enforce;
 use crate::engine::Engine;
 use crate::node::Node;
-use crate::path::{self, Route};
+use crate::path::{self, Destination, Route};
 use crate::request::RequestHead;
 use crate::resolve::{LookupId, Outcome, Resolution, Seat};
 use crate::sanitize::Place;
@@ -17,8 +17,13 @@ use crate::tenant_id::{self, TenantId};
 /// What the shell does next. `Forward` and `Reply` are final; only `Wait` gives a flow back.
 #[derive(Debug)]
 pub enum Step {
-    /// The request goes on, with these edits applied in order.
-    Forward(Vec<Edit>),
+    /// The request goes on.
+    Forward {
+        /// Applied in order, all of them or the request is not forwarded.
+        edits: Vec<Edit>,
+        /// What is counted once it has been let go.
+        counter: Option<Counter>,
+    },
     /// The request is answered.
     Reply(Refused),
     /// The request is held back, body and trailers included, until [`RequestFlow::resume`].
@@ -83,7 +88,7 @@ pub struct AwaitingTenant {
 #[derive(Debug)]
 struct Resolvable {
     tenant: TenantId,
-    module: Module,
+    to: Destination,
     keys: Keys,
     grpc: bool,
 }
@@ -114,24 +119,22 @@ impl RequestFlow {
         known: &mut Known,
     ) -> Result<Step, Denial> {
         let config = &engine.config;
-        let module = match path::route(&config.paths, &config.modules, head)? {
-            Route::Public => return Ok(Step::Forward(engine.sanitizer.edits(head, Place::Public))),
-            Route::Protected(module) => module,
+        let to = match path::route(&config.paths, &config.modules, head)? {
+            Route::Public => {
+                let edits = engine.sanitizer.edits(head, Place::Public);
+                return Ok(Step::Forward { edits, counter: None });
+            }
+            Route::Protected(destination) => destination,
         };
         let verified = authn::authenticate(&config.auth, head, node.realtime_ms())?;
         let tenant = tenant_id::tenant_of(&config.tenant_id, &verified)?;
         *known = Known {
             tenant: Some(tenant.clone()),
-            module: Some(module.clone()),
+            module: Some(to.module.clone()),
         };
         let keys = Keys::of(&config.scope, head);
         let grpc = head.is_grpc();
-        let request = Resolvable {
-            tenant,
-            module,
-            keys,
-            grpc,
-        };
+        let request = Resolvable { tenant, to, keys, grpc };
         let (Some(manager), Some(resolver)) = (&config.tenant_manager, &mut engine.resolver) else {
             let sanitizing = engine.sanitizer.edits(head, Place::Protected);
             return Ok(request.finish(engine, None, sanitizing, node));
@@ -174,7 +177,7 @@ impl RequestFlow {
             Resumption::DeadlinePassed => {
                 let known = Known {
                     tenant: Some(request.tenant),
-                    module: Some(request.module),
+                    module: Some(request.to.module),
                 };
                 refuse(Denial::ManagerUnavailable(None), request.grpc, Vec::new(), known, node)
             }
@@ -185,22 +188,20 @@ impl RequestFlow {
 impl Resolvable {
     /// Stages 5 and 6. `sanitizing` are the edits of stage 0 that have not been applied yet.
     fn finish(self, engine: &Engine, outcome: Option<&Outcome>, sanitizing: Vec<Edit>, node: &impl Node) -> Step {
-        let Self {
-            tenant,
-            module,
-            keys,
-            grpc,
-        } = self;
+        let Self { tenant, to, keys, grpc } = self;
         let known = Known {
             tenant: Some(tenant.clone()),
-            module: Some(module.clone()),
+            module: Some(to.module.clone()),
         };
-        let edits = enforce::admit(tenant, module, outcome)
+        let edits = enforce::admit(tenant, to, outcome)
             .and_then(|admitted| scope::edits(&engine.config.scope, &keys, &admitted));
         match edits {
             Ok(edits) => {
-                node.count(Counter::TenantMessagesProcessed);
-                Step::Forward(scope::after(sanitizing, edits))
+                let edits = scope::after(sanitizing, edits);
+                Step::Forward {
+                    edits,
+                    counter: Some(Counter::TenantMessagesProcessed),
+                }
             }
             Err(denial) => refuse(denial, grpc, sanitizing, known, node),
         }

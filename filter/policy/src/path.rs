@@ -10,8 +10,9 @@
 //!    byte, and nothing that would need decoding, case folding or normalising is public.
 //! 5. Everything else is protected, `OPTIONS *` and a missing or empty path included.
 //! 6. A protected request gets a module: the first route whose prefix covers the path, else the
-//!    default, else it is refused (404). So is a path that a lenient server would give to
-//!    another module (`/V1/transactions`, `/v1//transactions`, `/v1/transactions;x`).
+//!    default, else it is refused (404). Where a lenient server may take the path for another
+//!    module (`/V1/transactions`, `/v1//transactions`, `/v1/transactions;x`, anything hazardous),
+//!    the tenant must have been granted that one too.
 //!
 //! Only the path up to the first `?` is looked at, except for `#` and control bytes, which are
 //! hazardous anywhere in the target. Targets are bytes.
@@ -30,8 +31,18 @@ const MAX_ENCODINGS: usize = 8;
 pub enum Route {
     /// Passes without authentication, sanitized and unscoped.
     Public,
-    /// Needs a token; the tenant must have been granted this module.
-    Protected(Module),
+    /// Needs a token, and a tenant that has been granted the destination.
+    Protected(Destination),
+}
+
+/// Where a protected path leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// The module of the path as it is written.
+    pub module: Module,
+    /// The other modules that a lenient server may take the path for. The tenant must have been
+    /// granted these too, or the spelling of a path would evade a grant.
+    pub readings: Vec<Module>,
 }
 
 /// Applies the rules of this stage.
@@ -45,14 +56,25 @@ pub fn route(paths: &Paths, modules: &Modules, head: &RequestHead<'_>) -> Result
     if method.eq_ignore_ascii_case(b"CONNECT") && !paths.allow_connect {
         return Err(Denial::PathRejected(Rejection::Connect));
     }
-    if let Some(hazard) = hazard(target) {
-        if paths.reject_hazardous {
-            return Err(Denial::PathRejected(Rejection::Hazard(hazard)));
-        }
-    } else if may_be_public(head) && is_public(paths, method, path_of(target)) {
+    let hazard = hazard(target);
+    if let Some(hazard) = hazard
+        && paths.reject_hazardous
+    {
+        return Err(Denial::PathRejected(Rejection::Hazard(hazard)));
+    }
+    let path = path_of(target);
+    if hazard.is_none() && may_be_public(head) && is_public(paths, method, path) {
         return Ok(Route::Public);
     }
-    module(modules, path_of(target)).map(Route::Protected)
+    let module = modules.of(path).ok_or(Denial::RouteNotFound)?.clone();
+    let mut readings: Vec<Module> = if hazard.is_some() {
+        // Where a hazardous path leads is anybody's guess.
+        modules.all().cloned().collect()
+    } else {
+        modules.of_lenient(&lenient(path)).cloned().into_iter().collect()
+    };
+    readings.retain(|reading| *reading != module);
+    Ok(Route::Protected(Destination { module, readings }))
 }
 
 fn may_be_public(head: &RequestHead<'_>) -> bool {
@@ -71,27 +93,23 @@ fn is_public(paths: &Paths, method: &[u8], path: &[u8]) -> bool {
     })
 }
 
-/// The module of a path. A path that belongs to one module as it is written and to another one
-/// as a lenient server may read it belongs to none: the tenant would be asked for the wrong
-/// grant.
-fn module(modules: &Modules, path: &[u8]) -> Result<Module, Denial> {
-    let module = modules.of(path).ok_or(Denial::RouteNotFound)?;
-    match lenient(path) {
-        Some(read) if modules.of(&read) != Some(module) => Err(Denial::RouteNotFound),
-        _ => Ok(module.clone()),
-    }
-}
-
 impl Modules {
+    /// The module of a path as it is written: of the first route that covers it, else the default.
     fn of(&self, path: &[u8]) -> Option<&Module> {
         let route = self.routes.iter().find(|route| route.prefix.covers(path));
         route.map(|route| &route.module).or(self.default.as_ref())
     }
+
+    /// The module of a [`lenient`] reading.
+    fn of_lenient(&self, path: &[u8]) -> Option<&Module> {
+        let route = self.routes.iter().find(|route| route.prefix.covers_in_any_case(path));
+        route.map(|route| &route.module).or(self.default.as_ref())
+    }
 }
 
-/// The path as a lenient server may read it: decoded, parameters cut off, slashes merged, lower
-/// case. `None` when that is how it is written.
-fn lenient(path: &[u8]) -> Option<Vec<u8>> {
+/// The path as a lenient server may read it: decoded, cut at a decoded `?` or `#`, parameters
+/// cut off, empty segments dropped, spaces trimmed. Case is left to the comparison.
+fn lenient(path: &[u8]) -> Vec<u8> {
     let mut decoded = Cow::Borrowed(path);
     for _ in 0..MAX_ENCODINGS {
         match decode_once(&decoded) {
@@ -99,15 +117,16 @@ fn lenient(path: &[u8]) -> Option<Vec<u8>> {
             None => break,
         }
     }
-    let mut read = Vec::with_capacity(decoded.len());
-    for segment in decoded.split(|b| *b == b'/') {
-        let name = segment.split(|b| *b == b';').next().unwrap_or_default();
+    let cut = decoded.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or_default();
+    let mut read = Vec::with_capacity(cut.len());
+    for segment in cut.split(|b| *b == b'/') {
+        let name = segment.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
         if !name.is_empty() {
             read.push(b'/');
-            read.extend(name.trim_ascii_end().to_ascii_lowercase());
+            read.extend_from_slice(name);
         }
     }
-    (read != path).then_some(read)
+    read
 }
 
 /// The path of a target: up to the first `?`; of an absolute-form target (RFC 9112 §3.2.2) what
@@ -159,6 +178,13 @@ impl Prefix {
     /// Whether `path` equals the prefix or continues it with `/`, byte for byte.
     pub fn covers(&self, path: &[u8]) -> bool {
         self.rest(path).is_some()
+    }
+
+    /// [`Prefix::covers`] without regard to case.
+    fn covers_in_any_case(&self, path: &[u8]) -> bool {
+        path.split_at_checked(self.0.len()).is_some_and(|(start, rest)| {
+            start.eq_ignore_ascii_case(self.0.as_bytes()) && (rest.is_empty() || rest.starts_with(b"/"))
+        })
     }
 
     /// Whether `path` is public under this prefix: covered, and the rest holds no `%`, no `;`,

@@ -13,6 +13,7 @@ mod dice;
 mod hostile;
 mod keys;
 mod lookups;
+mod refusing_host;
 mod secrets;
 #[path = "../corpus/tenant_manager.rs"]
 mod tenant_manager;

@@ -82,7 +82,19 @@ struct Faults {
 
 impl Faults {
     fn push(&mut self, pointer: Pointer, problem: Problem) {
-        if !self.list.iter().any(|fault| fault.pointer.touches(&pointer)) {
+        let is_whole = |fault: &ConfigError| matches!(fault.problem, Problem::Count { .. }) && fault.pointer != pointer;
+        if !self
+            .list
+            .iter()
+            .any(|fault| fault.pointer.touches(&pointer) && !is_whole(fault))
+        {
+            self.list.push(ConfigError { pointer, problem });
+        }
+    }
+
+    /// A fault of a list as a whole: it hides none of its elements and is hidden by none.
+    fn push_whole(&mut self, pointer: Pointer, problem: Problem) {
+        if !self.list.iter().any(|fault| fault.pointer == pointer) {
             self.list.push(ConfigError { pointer, problem });
         }
     }
@@ -161,6 +173,38 @@ fn quoted(text: &str) -> String {
     format!("`{}`", shown(text))
 }
 
+/// Variables of the canonical set that would fill what the document leaves out. This version does
+/// not read them, and what is configured but not applied must not pass in silence.
+fn unread_environment(
+    manager: Option<&raw::RawTenantManager>,
+    faults: &mut Faults,
+    env: &dyn Fn(&str) -> Option<String>,
+) {
+    let at = Pointer::default().child("tenant_manager");
+    let cache = manager.and_then(|manager| manager.cache.as_ref());
+    let left_out = [
+        ("MULTI_TENANT_URL", at.clone(), manager.is_none()),
+        (
+            "MULTI_TENANT_TIMEOUT",
+            at.child("timeout_ms"),
+            manager.is_some_and(|manager| manager.timeout_ms.is_none()),
+        ),
+        (
+            "MULTI_TENANT_CACHE_TTL_SEC",
+            at.child("cache").child("ttl_seconds"),
+            manager.is_some() && cache.is_none_or(|cache| cache.ttl_seconds.is_none()),
+        ),
+    ];
+    for (variable, place, is_left_out) in left_out {
+        if is_left_out && env(variable).is_some() {
+            faults.missing(
+                place,
+                &format!("a value: this version does not read {variable} from the environment"),
+            );
+        }
+    }
+}
+
 const NAME: &str = "a letter or digit, then letters, digits, `-` and `_`, at most 256 bytes";
 const PREFIX: &str =
     "one or more `/`-separated segments of letters, digits, `-`, `.`, `_`, `~`, none empty or dots only";
@@ -173,7 +217,10 @@ fn config(raw: RawConfig, faults: &mut Faults, env: &dyn Fn(&str) -> Option<Stri
     let modules = modules(raw.modules, service.as_ref(), &root.child("modules"), faults);
     let tenant_id = tenant_id_rules(raw.tenant_id.unwrap_or_default(), &root.child("tenant_id"), faults);
     let auth = auth::auth(raw.auth, tenant_id.as_ref(), &root.child("auth"), faults, env);
-    let has_tenant_manager = raw.tenant_manager.is_some();
+    let manager_at = root.child("tenant_manager");
+    let has_tenant_manager =
+        raw.tenant_manager.is_some() || faults.list.iter().any(|fault| fault.pointer.touches(&manager_at));
+    unread_environment(raw.tenant_manager.as_ref(), faults, env);
     let tenant_manager = match raw.tenant_manager {
         Some(block) => tenant_manager::tenant_manager(block, &root.child("tenant_manager"), faults, env).map(Some),
         None => Some(None),

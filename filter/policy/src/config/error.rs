@@ -68,6 +68,14 @@ pub enum Problem {
         /// What would be accepted.
         accepted: String,
     },
+    /// A list of the wrong length. It says nothing about the elements.
+    #[error("found {found}, accepted: {accepted}")]
+    Count {
+        /// How many there are.
+        found: String,
+        /// How many may be.
+        accepted: &'static str,
+    },
     /// Something that the enabled filter needs is not there.
     #[error("missing, accepted: {accepted}")]
     Missing {

@@ -93,10 +93,14 @@ pub struct Modules {
 }
 
 impl Modules {
+    /// Every module that some path belongs to; one may come several times.
+    pub fn all(&self) -> impl Iterator<Item = &Module> {
+        self.routes.iter().map(|route| &route.module).chain(&self.default)
+    }
+
     /// Whether some path belongs to the module of that name.
     pub fn knows(&self, name: &str) -> bool {
-        let routed = self.routes.iter().map(|route| &route.module);
-        routed.chain(&self.default).any(|module| module.as_str() == name)
+        self.all().any(|module| module.as_str() == name)
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn read(text: &[u8]) -> (RawConfig, Vec<ConfigError>) {
     let mut faults = Vec::new();
     take_nulls(&mut document, &Pointer::default(), &mut faults);
     if faults.len() >= MAX_FAULTS {
-        return (RawConfig::default(), faults);
+        return (RawConfig::default(), more(faults));
     }
     loop {
         let error = match serde_path_to_error::deserialize::<_, Object<RawConfig>>(&document) {
@@ -38,12 +38,28 @@ pub(super) fn read(text: &[u8]) -> (RawConfig, Vec<ConfigError>) {
             problem: unacceptable(found, &expected.to_string()),
         });
         if faults.len() >= MAX_FAULTS {
-            faults.push(ConfigError {
-                pointer: Pointer::default(),
-                problem: Problem::More,
-            });
-            return (RawConfig::default(), faults);
+            return (RawConfig::default(), more(faults));
         }
+    }
+}
+
+/// Says that the list is cut; of the rest of the document nothing is known.
+fn more(mut faults: Vec<ConfigError>) -> Vec<ConfigError> {
+    faults.push(ConfigError {
+        pointer: Pointer::default(),
+        problem: Problem::More,
+    });
+    faults
+}
+
+/// The pointer of a member, or of what it stands in where its name may be a misplaced secret.
+fn shown_place(place: &Pointer, name: &str) -> Pointer {
+    let is_ours = matches!(name, "value" | "env") || name.bytes().all(|b| b.is_ascii_digit());
+    let is_secret = SECRET_PLACES.iter().any(|secret| place.as_str().contains(secret));
+    if is_secret && !is_ours {
+        place.clone()
+    } else {
+        place.child(name)
     }
 }
 
@@ -53,7 +69,7 @@ pub(super) fn read(text: &[u8]) -> (RawConfig, Vec<ConfigError>) {
 fn take_nulls(value: &mut Value, at: &Pointer, faults: &mut Vec<ConfigError>) {
     match value {
         Value::Object(members) => members.retain(|name, value| {
-            let at = at.child(name);
+            let at = shown_place(at, name);
             if value.is_null() {
                 if faults.len() < MAX_FAULTS {
                     let problem = unacceptable("null", "a value, or no such member");
@@ -143,16 +159,12 @@ impl Steps {
             _ => None,
         };
         let found = match (expected, removed) {
-            // A secret that stands in the place of a name must not become part of the pointer.
-            (Expected::KnownMember(_), _) if SECRET_PLACES.iter().any(|place| pointer.as_str().contains(place)) => {
-                return (pointer, "an unknown member".to_owned());
-            }
             (Expected::KnownMember(_), _) => "an unknown member".to_owned(),
             (Expected::Word(_), Some(Value::String(word))) => format!("`{}`", shown(&word)),
             (_, Some(value)) => describe(&value).to_owned(),
             (_, None) => "nothing usable".to_owned(),
         };
-        (pointer.child(last), found)
+        (shown_place(&pointer, last), found)
     }
 }
 

@@ -324,6 +324,57 @@ fn the_environment_switches_on_where_the_document_is_silent() {
 }
 
 #[test]
+fn variables_that_are_not_read_do_not_pass_in_silence() {
+    let found = |document: &Value, variable: &'static str| {
+        let env = move |name: &str| (name == variable).then(|| "1".to_owned());
+        compile(document.to_string().as_bytes(), &env).err().unwrap_or_default()
+    };
+    let manager =
+        patched(&json!({ "tenant_manager": { "cluster": "tm", "authority": "a", "api_keys": [{ "value": "k" }] } }));
+    for (document, variable, place) in [
+        (&smallest(), "MULTI_TENANT_URL", "/tenant_manager"),
+        (&manager, "MULTI_TENANT_TIMEOUT", "/tenant_manager/timeout_ms"),
+        (
+            &manager,
+            "MULTI_TENANT_CACHE_TTL_SEC",
+            "/tenant_manager/cache/ttl_seconds",
+        ),
+    ] {
+        let faults = found(document, variable);
+        assert_eq!(faults.len(), 1, "{variable} {faults:?}");
+        assert_eq!(faults[0].pointer.as_str(), place);
+    }
+    assert_eq!(found(&manager, "MULTI_TENANT_URL"), [], "the document wins");
+    assert_eq!(found(&smallest(), "MULTI_TENANT_TIMEOUT"), []);
+}
+
+#[test]
+fn a_name_among_secrets_is_never_shown_and_a_count_hides_no_element() {
+    let found = faults(&patched(&json!({
+        "tenant_manager": { "cluster": "tm", "authority": "a", "api_keys": [{ "hunter2": null }, { "value": "" }, { "hunter3": 1 }] },
+        "scope": { "emit": { "slug": "x-slug" } },
+        "auth": { "header": "x-tenant-token" },
+    })));
+    assert!(found.iter().all(|fault| !fault.contains("hunter")), "{found:#?}");
+    for expected in [
+        "/tenant_manager/api_keys/0: found null",
+        "/tenant_manager/api_keys/1/value: found an unusable value",
+        "/tenant_manager/api_keys/2: found an unknown member",
+        "/tenant_manager/api_keys: found 3 keys",
+        "/auth/header: found `x-tenant-token`",
+    ] {
+        assert!(
+            found.iter().any(|fault| fault.starts_with(expected)),
+            "{expected}\n{found:#?}"
+        );
+    }
+    let found = faults(&patched(
+        &json!({ "tenant_manager": "x", "scope": { "emit": { "slug": "x-slug" } } }),
+    ));
+    assert_eq!(found.len(), 1, "the record is there, only broken: {found:#?}");
+}
+
+#[test]
 fn secrets_may_come_from_the_environment() {
     let document = patched(&json!({
         "tenant_manager": { "cluster": "tm", "authority": "a", "api_keys": [{ "env": "KEY" }] },

@@ -4,8 +4,9 @@
 //!
 //! 1. Status: a tenant that the Tenant Manager refuses, does not know or has not provisioned is
 //!    denied ([`status`]); without an answer the request is denied too.
-//! 2. Module: the record's `databases` must list the module of the path ([`module`]); in schema
-//!    mode the module needs a usable schema.
+//! 2. Module: the record's `databases` must list the module of the path, and every other one that
+//!    a lenient server may take the path for ([`module`]); in schema mode each needs a usable
+//!    schema.
 //!
 //! Without a `tenant_manager` there is no record and neither rule applies.
 
@@ -16,6 +17,7 @@ use std::rc::Rc;
 
 use crate::config::Module;
 use crate::denial::Denial;
+use crate::path::Destination;
 use crate::resolve::{Outcome, Record};
 use crate::tenant_id::TenantId;
 
@@ -24,7 +26,7 @@ use crate::tenant_id::TenantId;
 #[derive(Debug)]
 pub struct Admitted {
     tenant: TenantId,
-    module: Module,
+    to: Destination,
     record: Option<Rc<Record>>,
 }
 
@@ -36,7 +38,7 @@ impl Admitted {
 
     /// The module of the path.
     pub fn module(&self) -> &Module {
-        &self.module
+        &self.to.module
     }
 
     /// The tenant's record, where a Tenant Manager is configured.
@@ -46,7 +48,7 @@ impl Admitted {
 
     /// The module's schema, in schema mode.
     pub fn schema(&self) -> Option<&str> {
-        self.record().and_then(|record| record.schema(&self.module))
+        self.record().and_then(|record| record.schema(&self.to.module))
     }
 }
 
@@ -55,16 +57,18 @@ impl Admitted {
 /// # Errors
 ///
 /// The denial of the first rule that fails.
-pub fn admit(tenant: TenantId, module: Module, outcome: Option<&Outcome>) -> Result<Admitted, Denial> {
+pub fn admit(tenant: TenantId, to: Destination, outcome: Option<&Outcome>) -> Result<Admitted, Denial> {
     let record = match outcome {
         None => None,
         Some(outcome) => {
             let record = status::check(&tenant, outcome)?;
-            module::check(record, &module)?;
+            for module in std::iter::once(&to.module).chain(&to.readings) {
+                module::check(record, module)?;
+            }
             Some(Rc::clone(record))
         }
     };
-    Ok(Admitted { tenant, module, record })
+    Ok(Admitted { tenant, to, record })
 }
 
 #[cfg(test)]

@@ -9,8 +9,15 @@ fn found(json: &str) -> Outcome {
     Outcome::Found(Rc::new(Record::parse(json.as_bytes()).unwrap()))
 }
 
+fn to(module: &str, readings: &[&str]) -> Destination {
+    Destination {
+        module: Module::new(module).unwrap(),
+        readings: readings.iter().map(|name| Module::new(name).unwrap()).collect(),
+    }
+}
+
 fn denied(outcome: &Outcome) -> Option<Denial> {
-    admit(tenant(), Module::new("onboarding").unwrap(), Some(outcome)).err()
+    admit(tenant(), to("onboarding", &[]), Some(outcome)).err()
 }
 
 #[test]
@@ -80,5 +87,17 @@ fn every_outcome_has_its_denial() {
 
 #[test]
 fn without_a_tenant_manager_the_claim_is_enough() {
-    assert!(admit(tenant(), Module::new("anything").unwrap(), None).is_ok());
+    assert!(admit(tenant(), to("anything", &[]), None).is_ok());
+}
+
+#[test]
+fn every_module_that_a_path_may_be_taken_for_must_be_granted() {
+    let both = found(r#"{"id":"acme","databases":{"onboarding":{},"transaction":{}}}"#);
+    let one = found(r#"{"id":"acme","databases":{"onboarding":{}}}"#);
+    let path = || to("onboarding", &["transaction"]);
+    assert!(admit(tenant(), path(), Some(&both)).is_ok());
+    assert_eq!(
+        admit(tenant(), path(), Some(&one)).err(),
+        Some(Denial::ServiceNotConfigured)
+    );
 }

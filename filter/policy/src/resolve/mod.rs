@@ -17,6 +17,7 @@ mod local;
 mod lookup;
 mod record;
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 pub use inflight::{LookupId, Seat};
@@ -46,8 +47,8 @@ pub(crate) struct Resolver {
     inflight: Inflight,
     /// The place of the API key that was accepted last.
     preferred_key: usize,
-    /// Until when failures are not complained about again.
-    quiet_until_ms: Option<u64>,
+    /// Until when a kind of failure is not complained about again.
+    quiet_until_ms: HashMap<LookupFailure, u64>,
     next_sweep_ms: Option<u64>,
 }
 
@@ -77,7 +78,7 @@ impl Resolver {
             local: Local::new(manager.cache),
             inflight: Inflight::new(manager.max_waiters),
             preferred_key: 0,
-            quiet_until_ms: None,
+            quiet_until_ms: HashMap::new(),
             next_sweep_ms: None,
         }
     }
@@ -154,16 +155,14 @@ impl Resolver {
         Answered::Settled { outcome, complaint }
     }
 
-    /// A failure that the log should hear of: the first after a success, and then one a minute.
+    /// A failure that the log should hear of: each kind at most once a minute.
     fn complaint(&mut self, failure: Option<LookupFailure>, now_ms: u64) -> Option<LookupFailure> {
-        let Some(failure) = failure else {
-            self.quiet_until_ms = None;
-            return None;
-        };
-        if self.quiet_until_ms.is_some_and(|until| now_ms < until) {
+        let failure = failure?;
+        let quiet_until_ms = self.quiet_until_ms.entry(failure).or_default();
+        if now_ms < *quiet_until_ms {
             return None;
         }
-        self.quiet_until_ms = Some(now_ms.saturating_add(COMPLAINT_MS));
+        *quiet_until_ms = now_ms.saturating_add(COMPLAINT_MS);
         Some(failure)
     }
 

@@ -33,6 +33,16 @@ pub(super) fn auth(
         }),
     };
     if let Some(header) = &header {
+        if header.is_reserved() {
+            let found = quoted(header.as_str());
+            faults.push(
+                at.child("header"),
+                unacceptable(
+                    found,
+                    "a name outside `x-tenant-*`, which the filter takes out of every request",
+                ),
+            );
+        }
         faults.claim(at.child("header"), header);
     }
     let issuers_at = at.child("issuers");

@@ -47,9 +47,12 @@ pub(super) fn tenant_manager(
     let api_keys = match raw.api_keys {
         Some(keys) => {
             if !(1..=2).contains(&keys.len()) {
-                faults.push(
+                faults.push_whole(
                     keys_at.clone(),
-                    unacceptable(format!("{} keys", keys.len()), "one or two"),
+                    Problem::Count {
+                        found: format!("{} keys", keys.len()),
+                        accepted: "one or two",
+                    },
                 );
             }
             all(keys, |index, key| secret(key, &keys_at.child(index), faults, env))
