@@ -67,7 +67,10 @@ pub fn route(paths: &Paths, modules: &Modules, head: &RequestHead<'_>) -> Result
         return Ok(Route::Public);
     }
     let module = modules.of(path).ok_or(Denial::RouteNotFound)?.clone();
-    let mut readings: Vec<Module> = if hazard.is_some() {
+    let mut readings: Vec<Module> = if modules.routes.is_empty() {
+        // There is one module only, however a path is read.
+        Vec::new()
+    } else if hazard.is_some() {
         // Where a hazardous path leads is anybody's guess.
         modules.all().cloned().collect()
     } else {

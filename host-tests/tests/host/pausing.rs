@@ -6,27 +6,35 @@ use tiny_envoy::{Answer, Builder, Outcome, PeerRequest, TinyEnvoy};
 
 use crate::probe::{Probe, RETURNED, own_notes, pairs};
 
-/// A guest that calls out on headers and pauses, and resumes when the answer comes.
-fn resuming_after_a_callout() -> Probe {
-    let headers = pairs(&[(":method", "GET"), (":path", "/"), (":authority", "a")]);
+/// A guest that calls out on these headers and pauses, and does `then` for the stream, with the
+/// result of waking it noted, when the answer comes.
+fn calling_out_on(headers: &str, then: &str) -> Probe {
+    let request = pairs(&[(":method", "GET"), (":path", "/"), (":authority", "a")]);
     Probe::new()
         .with("(global $waiting (mut i32) (i32.const 0))\n")
         .on(
-            "request_headers",
+            headers,
             &format!(
                 "(global.set $waiting (local.get $context))
-                 (drop (call $http_call @'peer' @'{headers}' @'' (i32.const 0) (i32.const 0)
+                 (drop (call $http_call @'peer' @'{request}' @'' (i32.const 0) (i32.const 0)
                    (i32.const 1000) (i32.const 24)))
                  (i32.const 1)"
             ),
         )
         .on(
             "http_call_response",
-            "(call $note @'wake' (call $set_effective_context (global.get $waiting)))
-             (call $note @'edit' (call $replace_header_map_value (i32.const 0) @'x-late' @'1'))
-             (drop (call $continue_stream (i32.const 0)))
-             (call $note @'too late' (call $replace_header_map_value (i32.const 0) @'x-later' @'1'))",
+            &format!("(call $note @'wake' (call $set_effective_context (global.get $waiting))) {then}"),
         )
+}
+
+/// A guest that calls out on request headers and pauses, and resumes when the answer comes.
+fn resuming_after_a_callout() -> Probe {
+    calling_out_on(
+        "request_headers",
+        "(call $note @'edit' (call $replace_header_map_value (i32.const 0) @'x-late' @'1'))
+         (drop (call $continue_stream (i32.const 0)))
+         (call $note @'too late' (call $replace_header_map_value (i32.const 0) @'x-later' @'1'))",
+    )
 }
 
 fn after_20_ms(builder: Builder) -> TinyEnvoy {
@@ -66,29 +74,16 @@ fn a_pause_on_headers_holds_everything_until_it_is_resumed() {
 
 #[test]
 fn a_paused_response_is_editable_until_it_is_resumed() {
-    let headers = pairs(&[(":method", "GET"), (":path", "/"), (":authority", "a")]);
-    let probe = Probe::new()
-        .with("(global $waiting (mut i32) (i32.const 0))\n")
-        .on(
-            "response_headers",
-            &format!(
-                "(global.set $waiting (local.get $context))
-                 (drop (call $http_call @'peer' @'{headers}' @'' (i32.const 0) (i32.const 0)
-                   (i32.const 1000) (i32.const 24)))
-                 (i32.const 1)"
-            ),
-        )
-        .on(
-            "http_call_response",
-            "(drop (call $set_effective_context (global.get $waiting)))
-             (call $note @'edit' (call $replace_header_map_value (i32.const 2) @'x-late' @'1'))
-             (drop (call $continue_stream (i32.const 1)))
-             (call $note @'too late' (call $replace_header_map_value (i32.const 2) @'x-later' @'1'))",
-        );
+    let probe = calling_out_on(
+        "response_headers",
+        "(call $note @'edit' (call $replace_header_map_value (i32.const 2) @'x-late' @'1'))
+         (drop (call $continue_stream (i32.const 1)))
+         (call $note @'too late' (call $replace_header_map_value (i32.const 2) @'x-later' @'1'))",
+    );
     let mut envoy = after_20_ms(probe.world());
     let stream = envoy.get("/").send();
     envoy.advance(Duration::from_millis(20));
-    assert_eq!(own_notes(&envoy), ["edit 0", "too late 2"]);
+    assert_eq!(own_notes(&envoy), ["wake 0", "edit 0", "too late 2"]);
     assert!(envoy.is_finished(stream));
     let sent = envoy.response(stream).expect("a response");
     assert_eq!(sent.headers.get("x-late"), Some(b"1".as_slice()));

@@ -47,11 +47,6 @@ impl Issuer {
         }
     }
 
-    /// The value that `iss` must have.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Whether `alg` may be this algorithm.
     pub fn allows(&self, algorithm: Algorithm) -> bool {
         self.algorithms.contains(&algorithm)

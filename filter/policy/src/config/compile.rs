@@ -127,7 +127,7 @@ impl Faults {
         self.claimed.push(name.clone());
     }
 
-    /// A text that must be there and parse.
+    /// A text that must be there and parse. What does not is shown.
     fn required<T>(
         &mut self,
         pointer: Pointer,
@@ -135,8 +135,20 @@ impl Faults {
         accepted: &str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
+        self.required_told(pointer, text, quoted, accepted, parse)
+    }
+
+    /// Like [`Faults::required`], with what a fault says of a text that does not parse.
+    fn required_told<T>(
+        &mut self,
+        pointer: Pointer,
+        text: Option<String>,
+        told: fn(&str) -> String,
+        accepted: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
         match text {
-            Some(text) => parse(&text).or_else(|| self.refuse(pointer, quoted(&text), accepted)),
+            Some(text) => parse(&text).or_else(|| self.refuse(pointer, told(&text), accepted)),
             None => {
                 self.missing(pointer, accepted);
                 None
@@ -177,10 +189,10 @@ fn quoted(text: &str) -> String {
 /// not read them, and what is configured but not applied must not pass in silence.
 fn unread_environment(
     manager: Option<&raw::RawTenantManager>,
+    at: &Pointer,
     faults: &mut Faults,
     env: &dyn Fn(&str) -> Option<String>,
 ) {
-    let at = Pointer::default().child("tenant_manager");
     let cache = manager.and_then(|manager| manager.cache.as_ref());
     let left_out = [
         ("MULTI_TENANT_URL", at.clone(), manager.is_none()),
@@ -220,9 +232,9 @@ fn config(raw: RawConfig, faults: &mut Faults, env: &dyn Fn(&str) -> Option<Stri
     let manager_at = root.child("tenant_manager");
     let has_tenant_manager =
         raw.tenant_manager.is_some() || faults.list.iter().any(|fault| fault.pointer.touches(&manager_at));
-    unread_environment(raw.tenant_manager.as_ref(), faults, env);
+    unread_environment(raw.tenant_manager.as_ref(), &manager_at, faults, env);
     let tenant_manager = match raw.tenant_manager {
-        Some(block) => tenant_manager::tenant_manager(block, &root.child("tenant_manager"), faults, env).map(Some),
+        Some(block) => tenant_manager::tenant_manager(block, &manager_at, faults, env).map(Some),
         None => Some(None),
     };
     let scope = scope::scope(

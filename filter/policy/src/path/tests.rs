@@ -26,8 +26,19 @@ fn modules() -> Modules {
 }
 
 fn decide(method: &str, target: &[u8]) -> Result<Route, Denial> {
+    decide_by(&paths(), &modules(), method, target)
+}
+
+fn decide_by(paths: &Paths, modules: &Modules, method: &str, target: &[u8]) -> Result<Route, Denial> {
     let fields = [(&b":method"[..], method.as_bytes()), (b":path", target)];
-    route(&paths(), &modules(), &RequestHead::new(&fields))
+    route(paths, modules, &RequestHead::new(&fields))
+}
+
+fn destination(paths: &Paths, modules: &Modules, target: &[u8]) -> Destination {
+    match decide_by(paths, modules, "GET", target) {
+        Ok(Route::Protected(to)) => to,
+        other => panic!("{}: {other:?}", target.escape_ascii()),
+    }
 }
 
 fn is_public(target: &[u8]) -> bool {
@@ -184,8 +195,7 @@ fn connect_is_refused_unless_allowed_and_then_protected() {
     let decided = route(&allowing, &modules(), &RequestHead::new(&fields));
     assert!(matches!(decided, Ok(Route::Protected(_))));
     for target in [&b"/health"[..], b"/health/.."] {
-        let fields = [(&b":method"[..], &b"CONNECT"[..]), (b":path", target)];
-        let decided = route(&allowing, &modules(), &RequestHead::new(&fields));
+        let decided = decide_by(&allowing, &modules(), "CONNECT", target);
         assert_ne!(decided, Ok(Route::Public));
         let refused = hazard(target).map(|hazard| Denial::PathRejected(Rejection::Hazard(hazard)));
         assert_eq!(decided.err(), refused);
@@ -202,8 +212,7 @@ fn hazardous_targets_are_refused_or_protected_never_public() {
         reject_hazardous: false,
         ..paths()
     };
-    let fields = [(&b":method"[..], &b"GET"[..]), (b":path", b"/health/%2e%2e/v1")];
-    let decided = route(&protecting, &modules(), &RequestHead::new(&fields));
+    let decided = decide_by(&protecting, &modules(), "GET", b"/health/%2e%2e/v1");
     assert!(matches!(decided, Ok(Route::Protected(_))));
 }
 
@@ -222,9 +231,8 @@ fn the_first_matching_route_names_the_module() {
         default: None,
         ..modules()
     };
-    let fields = [(&b":method"[..], &b"GET"[..]), (b":path", b"/v1/unknown")];
     assert_eq!(
-        route(&paths(), &none, &RequestHead::new(&fields)),
+        decide_by(&paths(), &none, "GET", b"/v1/unknown"),
         Err(Denial::RouteNotFound)
     );
 }
@@ -252,10 +260,7 @@ fn the_spelling_of_a_path_evades_no_grant() {
             prefix: Prefix::parse("/v2/Reports").unwrap(),
             module: Module::new("report").unwrap(),
         });
-        let fields = [(&b":method"[..], &b"GET"[..]), (b":path", target)];
-        let Ok(Route::Protected(to)) = route(&paths(), &modules, &RequestHead::new(&fields)) else {
-            panic!("{}", target.escape_ascii())
-        };
+        let to = destination(&paths(), &modules, target);
         assert_eq!(to.module.as_str(), module, "{}", target.escape_ascii());
         let readings: Vec<_> = to.readings.iter().map(Module::as_str).collect();
         assert_eq!(readings, [reading], "{}", target.escape_ascii());
@@ -273,10 +278,7 @@ fn a_hazardous_path_may_lead_to_every_module() {
         b"/v1\\transactions",
         b"/v1/transactions%00",
     ] {
-        let fields = [(&b":method"[..], &b"GET"[..]), (b":path", target)];
-        let Ok(Route::Protected(to)) = route(&protecting, &modules(), &RequestHead::new(&fields)) else {
-            panic!("{}", target.escape_ascii())
-        };
+        let to = destination(&protecting, &modules(), target);
         assert_eq!(to.module.as_str(), "onboarding");
         assert_eq!(to.readings, [Module::new("transaction").unwrap()]);
     }

@@ -17,20 +17,15 @@ pub(super) fn tenant_manager(
         "the name of an Envoy cluster",
         visible,
     );
-    // Neither is shown: a credential may stand in it.
-    let authority = match raw.authority {
-        Some(text) => visible(&text).or_else(|| {
-            faults.refuse(
-                at.child("authority"),
-                "an unusable text",
-                "a host name, with a port where needed",
-            )
-        }),
-        None => {
-            faults.missing(at.child("authority"), "a host name, with a port where needed");
-            None
-        }
-    };
+    // Neither authority nor path is shown: a credential may stand in it.
+    let untold = |_: &str| "an unusable text".to_owned();
+    let authority = faults.required_told(
+        at.child("authority"),
+        raw.authority,
+        untold,
+        "a host name, with a port where needed",
+        visible,
+    );
     let path = PathTemplate::parse(
         raw.path
             .as_deref()
@@ -39,7 +34,7 @@ pub(super) fn tenant_manager(
     .or_else(|| {
         faults.refuse(
             at.child("path"),
-            "an unusable text",
+            untold(""),
             "a path that starts with `/` and names `{tenantId}` once, and `{service}` where needed",
         )
     });
