@@ -5,8 +5,12 @@
 //! header values, paths or bodies are Latin-1: one character is one byte, so `"\xff"` is the
 //! byte 0xFF, which is not UTF-8.
 //!
-//! In a configuration, `{ $keys: [name, …] }` stands for the JWK set of the named keys and
+//! In a configuration and in an answer, `{ $keys: [name, …] }` stands for the JWK set of the named
+//! keys, `{ $jwk: { key: name, with: {…} } }` for one JWK under a merge patch, and
 //! `{ $secret: name }` for the base64url text of an HMAC key ([`crate::mint`]).
+//!
+//! Peers of the filter are the cluster `tenant-manager`, which answers by tenant id, and the cluster
+//! `idp`, which answers by path. Both are there in every case.
 
 use std::collections::BTreeMap;
 
@@ -63,6 +67,15 @@ pub struct Case {
     /// What the Tenant Manager answers, over the base.
     #[serde(default)]
     pub tenants: BTreeMap<String, Answer>,
+    /// What the identity provider answers, by path; 404 on all others.
+    #[serde(default)]
+    pub idp: BTreeMap<String, Answer>,
+    /// Whether Envoy's own `jwt_authn` stands in front of the filter and leaves the claims in the
+    /// dynamic metadata `envoy.filters.http.jwt_authn` / `jwt_payload` of requests whose token it
+    /// accepts; all others it lets pass as they are (`allow_missing_or_failed`). [`crate::jwt_authn`]
+    /// says what it accepts, and stands in for it where there is none.
+    #[serde(default)]
+    pub jwt_authn: bool,
     /// What happens, in order.
     #[serde(default)]
     pub steps: Vec<Step>,
@@ -81,6 +94,8 @@ pub enum Step {
     AdvanceMs(u64),
     /// The Tenant Manager answers differently from now on.
     Tenants(BTreeMap<String, Answer>),
+    /// The identity provider answers differently on these paths from now on.
+    Idp(BTreeMap<String, Answer>),
 }
 
 /// A request and its expectation.
@@ -100,6 +115,10 @@ pub struct Request {
     /// credential of `token`, in which case no `authorization` is added by itself.
     #[serde(default)]
     pub headers: Vec<(String, String)>,
+    /// Dynamic metadata that filters in front have left, by namespace. Only in cases that the real
+    /// Envoy does not run; those say [`Case::jwt_authn`]. `{ $now: n }` as in [`Made::claims`].
+    #[serde(default)]
+    pub metadata: Option<Value>,
     /// A body.
     #[serde(default)]
     pub body: Option<String>,
@@ -110,7 +129,7 @@ pub struct Request {
     #[serde(default)]
     pub worker: usize,
     /// How often the same request is sent, one after another; the expectation holds for each,
-    /// `tm_calls` for all of them together.
+    /// `tm_calls` and `idp_calls` for all of them together.
     #[serde(default = "one")]
     pub times: usize,
     /// What must come of it.
@@ -133,6 +152,13 @@ pub struct Expect {
     /// What the last request to the Tenant Manager during this step was like.
     #[serde(default)]
     pub tm_request: Option<Forwarded>,
+    /// How many requests the identity provider got during this step, where that matters and where
+    /// nothing else makes it ask: every worker and the main thread fetch by themselves too.
+    #[serde(default)]
+    pub idp_calls: Option<usize>,
+    /// What the last request to the identity provider during this step was like.
+    #[serde(default)]
+    pub idp_request: Option<Forwarded>,
     /// Substrings that no log line of this step may hold.
     #[serde(default)]
     pub log_absent: Vec<String>,
@@ -202,6 +228,10 @@ pub enum Token {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Made {
+    /// A name under which the token is kept: the first request of a case that says it makes the
+    /// token, later ones send the same bytes, whatever else they say.
+    #[serde(default)]
+    pub kept: Option<String>,
     /// The whole credential as it stands; nothing else is looked at.
     #[serde(default)]
     pub raw: Option<String>,

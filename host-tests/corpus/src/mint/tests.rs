@@ -271,7 +271,13 @@ fn configurations_are_expanded_at_any_depth() {
     assert_eq!(set[0], keys.jwk("main-es256").expect("a key"));
     assert_eq!(set[1]["k"], expanded["b"]["k"]);
     assert_eq!(expanded["c"], 1);
+    let bare = keys.expand_config(&json!([{ "$jwk": { "key": "main-es256", "with": { "alg": null, "kid": "k" } } }]));
+    let bare = bare.expect("a key")[0].clone();
+    assert_eq!((bare.get("alg"), &bare["kid"]), (None, &json!("k")));
+    assert_eq!(bare["x"], set[0]["x"]);
     for wrong in [
+        json!({ "$jwk": { "with": {} } }),
+        json!({ "$jwk": { "key": "main-es256", "patch": {} } }),
         json!({ "$keys": ["nobody"] }),
         json!({ "$keys": "main-es256" }),
         json!({ "$secret": "main-es256" }),

@@ -7,13 +7,11 @@ use serde_json::{Map, Value, json};
 
 use super::{Keys, placeholder};
 use crate::case::{Damage, Made, Token};
+use crate::jwt_authn::ISSUER;
 use crate::wire::latin1;
 
 /// The key that signs when a case names none.
 const DEFAULT_KEY: &str = "main-rs256";
-
-/// The issuer of tokens signed with an asymmetric key.
-const ISSUER: &str = "https://id.example.com";
 
 /// The issuer of tokens signed with a shared secret.
 const HMAC_ISSUER: &str = "https://hmac.example.com";
@@ -178,8 +176,8 @@ fn with_trailing_bits(sent: Parts) -> Result<String> {
     Ok(token)
 }
 
-/// A claims patch with `{"$now": n}` replaced by the number now + n.
-fn resolved(patch: &Value, now: u64) -> Result<Value> {
+/// A claims patch, or metadata, with `{"$now": n}` replaced by the number now + n.
+pub(crate) fn resolved(patch: &Value, now: u64) -> Result<Value> {
     Ok(match patch {
         Value::Object(members) => match placeholder(members) {
             Some(("$now", Value::Number(offset))) => match offset.as_i64() {
