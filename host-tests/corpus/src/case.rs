@@ -2,8 +2,8 @@
 //!
 //! A file is a [`Suite`]. `config` members are JSON merge patches (RFC 7396) over the
 //! configuration in `base.yaml`, suite first, then case. Strings that become header names,
-//! header values, paths or bodies are Latin-1: one character is one byte, so `"\xff"` is the
-//! byte 0xFF, which is not UTF-8.
+//! header values, paths, bodies or raw parts of tokens are Latin-1: one character is one byte,
+//! so `"\xff"` is the byte 0xFF, which is not UTF-8.
 //!
 //! In a configuration and in an answer, `{ $keys: [name, …] }` stands for the JWK set of the named
 //! keys, `{ $jwk: { key: name, with: {…} } }` for one JWK under a merge patch, and
@@ -79,6 +79,10 @@ pub struct Case {
     /// What happens, in order.
     #[serde(default)]
     pub steps: Vec<Step>,
+    /// What the filter must have said by the end: for each element one log line that contains all
+    /// of its parts.
+    #[serde(default)]
+    pub logged: Vec<Vec<String>>,
     /// Counters by metric name, and by how much they have moved at the end.
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,
@@ -241,6 +245,9 @@ pub struct Made {
     /// The key that signs, `main-rs256` when absent. Chooses `alg` and `kid` too.
     #[serde(default)]
     pub key: Option<String>,
+    /// The algorithm of the signature, where the header's is not it.
+    #[serde(default)]
+    pub signed_as: Option<String>,
     /// Merge patch over the JOSE header `{"alg":…,"kid":…,"typ":"JWT"}`.
     #[serde(default)]
     pub header: Option<Value>,
@@ -280,6 +287,8 @@ pub enum Damage {
     TrailingBits,
     /// The signature is cut to half.
     HalveSignature,
+    /// The signature is as long as it was, and all zeros.
+    ZeroSignature,
 }
 
 fn one() -> usize {

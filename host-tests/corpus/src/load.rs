@@ -99,6 +99,10 @@ fn validate_case(case: &Case) -> Result<()> {
         "a case has either `refused` or a request among its steps"
     );
     validate_idp(&case.idp)?;
+    ensure!(
+        case.logged.iter().all(|parts| !parts.is_empty()),
+        "`logged` must name parts of a log line"
+    );
     if let Some(refused) = &case.refused {
         ensure!(case.steps.is_empty(), "`refused` with `steps`");
         ensure!(

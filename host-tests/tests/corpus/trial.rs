@@ -86,6 +86,7 @@ fn play(envoy: &mut TinyEnvoy, peers: &Peers, case: &Case, secrets: &[String]) -
         strange.is_empty(),
         "lookups on paths that are not the configured one: {strange:?}"
     );
+    says(&envoy.logs(), &case.logged)?;
     keeps_silent(&envoy.logs(), secrets)
 }
 

@@ -122,12 +122,7 @@ impl Prepared {
             Some(StartError::Exited { log, .. }) => log,
             _ => return Err(error),
         };
-        for parts in lines {
-            let said = log
-                .iter()
-                .any(|line| parts.iter().all(|part| line.contains(part.as_str())));
-            ensure!(said, "no log line holds all of {parts:?}:\n{}", log.join("\n"));
-        }
+        says(log, lines)?;
         self.no_secret_in(log)
     }
 
@@ -149,6 +144,8 @@ impl Prepared {
         }
         self.counters(world, &counted).await?;
         world.check_workers_live().await?;
+        // What is said of a configuration is said before the first request.
+        says(&world.envoy.logged_since(0).await?, &self.case.logged)?;
         self.no_secret_in(&world.envoy.logged_since(log_start).await?)
     }
 
@@ -228,6 +225,17 @@ impl Prepared {
             .find(|line| self.secrets.iter().any(|secret| line.contains(secret.as_str())));
         told.map_or(Ok(()), |line| bail!("the log holds a secret: {line}"))
     }
+}
+
+/// Checks that for each of these lists one line holds all of its parts.
+fn says(log: &[String], lines: &[Vec<String>]) -> anyhow::Result<()> {
+    for parts in lines {
+        let said = log
+            .iter()
+            .any(|line| parts.iter().all(|part| line.contains(part.as_str())));
+        ensure!(said, "no log line holds all of {parts:?}:\n{}", log.join("\n"));
+    }
+    Ok(())
 }
 
 fn message(request: &Request) -> anyhow::Result<Message> {

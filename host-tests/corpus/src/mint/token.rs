@@ -49,7 +49,8 @@ impl Keys {
             _ => BASE64URL.encode(header),
         };
         let claims = BASE64URL.encode(self.claims(made, key, now)?);
-        let signature = self.sign(key, &alg, format!("{header}.{claims}").as_bytes())?;
+        let alg = made.signed_as.as_ref().unwrap_or(&alg);
+        let signature = self.sign(key, alg, format!("{header}.{claims}").as_bytes())?;
         let sent = Parts {
             header,
             claims,
@@ -78,6 +79,11 @@ impl Keys {
                 format!("{}.{fourth}", sent.token())
             }
             Some(Damage::TrailingBits) => with_trailing_bits(sent)?,
+            Some(Damage::ZeroSignature) => {
+                let mut sent = sent;
+                sent.signature.fill(0);
+                sent.token()
+            }
             Some(Damage::HalveSignature) => {
                 let mut sent = sent;
                 sent.signature.truncate(sent.signature.len() / 2);
@@ -95,7 +101,7 @@ impl Keys {
         };
         if let Some(raw) = &made.raw_header {
             let alg = serde_json::from_str(raw).map_or_else(|_| own.to_owned(), |h| alg_of(&h));
-            return Ok((raw.clone().into_bytes(), alg));
+            return Ok((latin1(raw)?, alg));
         }
         let mut header = json!({ "alg": own, "kid": key, "typ": "JWT" });
         if let Some(patch) = &made.header {
@@ -107,7 +113,7 @@ impl Keys {
 
     fn claims(&self, made: &Made, key: &str, now: u64) -> Result<Vec<u8>> {
         if let Some(raw) = &made.raw_claims {
-            return Ok(with_times(raw, now)?.into_bytes());
+            return latin1(&with_times(raw, now)?);
         }
         let issuer = if self.key(key)?.algorithm().is_symmetric() {
             HMAC_ISSUER
