@@ -41,8 +41,8 @@ pub struct Scripted<B> {
 
 /// By what of a request a server chooses its answer.
 pub trait By {
-    /// What stands for the answer, if the path has it.
-    fn name(path: &str) -> Option<&str>;
+    /// What stands for the answer, if the request target has it.
+    fn name(target: &str) -> Option<&str>;
 
     /// What is answered to everything else.
     fn otherwise() -> Answer;
@@ -53,7 +53,8 @@ pub trait By {
 pub struct ByTenant;
 
 impl By for ByTenant {
-    fn name(path: &str) -> Option<&str> {
+    fn name(target: &str) -> Option<&str> {
+        let path = target.split_once('?').map_or(target, |(path, _)| path);
         path.split('/').skip_while(|segment| *segment != "tenants").nth(1)
     }
 
@@ -62,13 +63,13 @@ impl By for ByTenant {
     }
 }
 
-/// By the whole path, without a query.
+/// By the whole path, query included.
 #[derive(Debug)]
 pub struct ByPath;
 
 impl By for ByPath {
-    fn name(path: &str) -> Option<&str> {
-        Some(path)
+    fn name(target: &str) -> Option<&str> {
+        Some(target)
     }
 
     fn otherwise() -> Answer {
@@ -187,7 +188,8 @@ impl World {
     }
 
     async fn respond<B: By>(self, request: http::Request<Incoming>) -> Result<http::Response<Body>, Broken> {
-        let answer = B::name(request.uri().path()).and_then(|name| self.answers().get(name).cloned());
+        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+        let answer = B::name(target).and_then(|name| self.answers().get(name).cloned());
         let answer = answer.unwrap_or_else(B::otherwise);
         self.recorder.record(request).await;
         // The sender is in `self`, so the wait can only end by being released.

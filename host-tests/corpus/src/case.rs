@@ -67,7 +67,7 @@ pub struct Case {
     /// What the Tenant Manager answers, over the base.
     #[serde(default)]
     pub tenants: BTreeMap<String, Answer>,
-    /// What the identity provider answers, by path; 404 on all others.
+    /// What the identity provider answers, by path with query; 404 on all others.
     #[serde(default)]
     pub idp: BTreeMap<String, Answer>,
     /// Whether Envoy's own `jwt_authn` stands in front of the filter and leaves the claims in the
