@@ -34,6 +34,7 @@
 //!   unknown clusters, clusters without endpoints.
 //! * Shared data under compare-and-set, shared queues, stats, ticks, properties, filter state,
 //!   foreign functions, logs.
+//! * The foreign function `verify_signature` ([`signature`]), on aws-lc.
 //! * One virtual clock. Nothing sleeps, all randomness comes from a seed, and nothing is shared
 //!   between two worlds but the compiled module.
 //!
@@ -52,7 +53,8 @@
 //!   no update of its configuration; a new configuration is a new world.
 //! * Restrictions of WASI functions and of callbacks: [`Builder::restrict_capability`] takes away
 //!   hostcalls only.
-//! * The real foreign functions but `clear_route_cache`; see [`Builder::foreign_function`].
+//! * The real foreign functions but `clear_route_cache` and `verify_signature`; see
+//!   [`Builder::foreign_function`].
 //!
 //! A hostcall of the ABI that is not modelled panics, and with it the test that made it. An import
 //! that does not exist at all fails [`Builder::start`] by its name.
@@ -72,6 +74,7 @@ mod module;
 mod node;
 mod request;
 mod shared;
+pub mod signature;
 mod stream;
 mod worker;
 

@@ -2,15 +2,17 @@
 //!
 //! | name | what it is |
 //! |---|---|
-//! | `main-rs256` | RSA, 2048 bits |
-//! | `main-es256` | ECDSA on P-256 |
+//! | `main-rs256`, `main-rs384`, `main-rs512` | RSA, 2048 bits, for PKCS#1 v1.5 |
+//! | `main-ps256`, `main-ps384`, `main-ps512` | RSA, 2048 bits, for PSS |
+//! | `main-es256`, `main-es384` | ECDSA on P-256 and on P-384 |
 //! | `main-eddsa` | Ed25519 |
-//! | `main-hs256` | an HMAC secret of 64 bytes, enough for HS512 too |
-//! | `other-…` | the same four again; they belong to an attacker and are in no key set unless a case names them |
+//! | `main-hs256`, `main-hs384`, `main-hs512` | HMAC secrets of 64 bytes, so that each is enough for every hash |
+//! | `other-…` | the same again; they belong to an attacker and are in no key set unless a case names them |
 //!
-//! A key's `kid` is its name. Signatures come from aws-lc, so that a mistake in the crates that
+//! A key's `kid` is its name, its `alg` the algorithm in it. Signatures come from aws-lc, so that a mistake in the crates that
 //! the filter verifies with cannot hide itself.
 
+mod algorithm;
 mod key;
 mod token;
 
@@ -19,7 +21,8 @@ use std::sync::{LazyLock, OnceLock};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
-use self::key::{Family, Key};
+use self::algorithm::Algorithm;
+use self::key::Key;
 
 /// Every key there is; see the [module](self).
 #[derive(Debug, Default)]
@@ -27,16 +30,32 @@ pub struct Keys {
     made: [OnceLock<Key>; NAMES.len()],
 }
 
-/// The names of the keys and what kind of key each is.
-const NAMES: [(&str, Family); 8] = [
-    ("main-rs256", Family::Rsa),
-    ("main-es256", Family::P256),
-    ("main-eddsa", Family::Ed25519),
-    ("main-hs256", Family::Hmac),
-    ("other-rs256", Family::Rsa),
-    ("other-es256", Family::P256),
-    ("other-eddsa", Family::Ed25519),
-    ("other-hs256", Family::Hmac),
+/// The names of the keys and what each is for.
+const NAMES: [(&str, Algorithm); 24] = [
+    ("main-rs256", Algorithm::Rs256),
+    ("main-rs384", Algorithm::Rs384),
+    ("main-rs512", Algorithm::Rs512),
+    ("main-ps256", Algorithm::Ps256),
+    ("main-ps384", Algorithm::Ps384),
+    ("main-ps512", Algorithm::Ps512),
+    ("main-es256", Algorithm::Es256),
+    ("main-es384", Algorithm::Es384),
+    ("main-eddsa", Algorithm::EdDsa),
+    ("main-hs256", Algorithm::Hs256),
+    ("main-hs384", Algorithm::Hs384),
+    ("main-hs512", Algorithm::Hs512),
+    ("other-rs256", Algorithm::Rs256),
+    ("other-rs384", Algorithm::Rs384),
+    ("other-rs512", Algorithm::Rs512),
+    ("other-ps256", Algorithm::Ps256),
+    ("other-ps384", Algorithm::Ps384),
+    ("other-ps512", Algorithm::Ps512),
+    ("other-es256", Algorithm::Es256),
+    ("other-es384", Algorithm::Es384),
+    ("other-eddsa", Algorithm::EdDsa),
+    ("other-hs256", Algorithm::Hs256),
+    ("other-hs384", Algorithm::Hs384),
+    ("other-hs512", Algorithm::Hs512),
 ];
 
 impl Keys {
@@ -133,7 +152,7 @@ impl Keys {
     }
 
     fn key(&self, name: &str) -> Result<&Key> {
-        let (slot, (_, family)) = self
+        let (slot, (_, algorithm)) = self
             .made
             .iter()
             .zip(NAMES)
@@ -142,7 +161,7 @@ impl Keys {
         if let Some(key) = slot.get() {
             return Ok(key);
         }
-        let key = Key::generate(family)?;
+        let key = Key::generate(algorithm)?;
         Ok(slot.get_or_init(|| key))
     }
 }

@@ -90,7 +90,7 @@ impl Keys {
 
     /// The header's bytes and the algorithm to sign with.
     fn header(&self, made: &Made, key: &str) -> Result<(Vec<u8>, String)> {
-        let own = self.key(key)?.alg();
+        let own = self.key(key)?.algorithm().name();
         let alg_of = |header: &Value| {
             let alg = header.get("alg").and_then(Value::as_str);
             alg.unwrap_or(own).to_owned()
@@ -111,9 +111,10 @@ impl Keys {
         if let Some(raw) = &made.raw_claims {
             return Ok(with_times(raw, now)?.into_bytes());
         }
-        let issuer = match self.key(key)?.alg() {
-            "HS256" => HMAC_ISSUER,
-            _ => ISSUER,
+        let issuer = if self.key(key)?.algorithm().is_symmetric() {
+            HMAC_ISSUER
+        } else {
+            ISSUER
         };
         let mut claims = json!({
             "iss": issuer, "aud": "api", "sub": "user-1", "iat": now, "exp": now + 3600,
