@@ -195,7 +195,7 @@ impl KeySet {
 
     /// The one key that may verify: with `kid` the key of that name that fits the algorithm,
     /// without it the only key that fits.
-    fn select(&self, algorithm: Algorithm, kid: Option<&str>) -> Result<&Rc<Key>, Refusal> {
+    pub fn select(&self, algorithm: Algorithm, kid: Option<&str>) -> Result<&Rc<Key>, Refusal> {
         let mut fitting = self
             .0
             .iter()
