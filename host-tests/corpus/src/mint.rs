@@ -13,6 +13,7 @@
 //! the filter verifies with cannot hide itself.
 
 mod algorithm;
+mod attempt;
 mod key;
 mod token;
 
@@ -22,6 +23,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
 use self::algorithm::Algorithm;
+pub use self::attempt::Attempt;
 use self::key::Key;
 pub(crate) use self::token::resolved;
 

@@ -13,6 +13,7 @@
     reason = "a test that meets the impossible should stop"
 )]
 
+mod differential;
 mod disagreements;
 mod published;
 mod surroundings;

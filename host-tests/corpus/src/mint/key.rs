@@ -5,9 +5,9 @@ use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
-    RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding,
-    RsaKeyPair,
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING,
+    ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384,
+    RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding, RsaKeyPair,
 };
 use aws_lc_rs::{error::Unspecified, hmac};
 use base64::Engine;
@@ -118,6 +118,25 @@ impl Key {
                 Ok(hmac_tag(hash, secret, input))
             }
         }
+    }
+
+    /// An ECDSA signature in DER, which JWS does not want.
+    ///
+    /// # Errors
+    /// When this is no such key.
+    pub(super) fn sign_in_der(&self, input: &[u8]) -> Result<Vec<u8>> {
+        let Material::Ecdsa(pair) = &self.material else {
+            return Err(anyhow!("only ECDSA signatures have a DER form"));
+        };
+        let algorithm = match self.algorithm {
+            Algorithm::Es384 => &ECDSA_P384_SHA384_ASN1_SIGNING,
+            _ => &ECDSA_P256_SHA256_ASN1_SIGNING,
+        };
+        let failed = |_| anyhow!("signing in DER failed");
+        let private = pair.to_pkcs8v1().map_err(failed)?;
+        let pair = EcdsaKeyPair::from_pkcs8(algorithm, private.as_ref()).map_err(|error| anyhow!("{error}"))?;
+        let signature = pair.sign(&SystemRandom::new(), input).map_err(failed)?;
+        Ok(signature.as_ref().to_vec())
     }
 
     /// The secret for HS*: an HMAC key's own, otherwise the public key in DER.

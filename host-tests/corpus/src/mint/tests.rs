@@ -324,3 +324,20 @@ fn public_keys_carry_nothing_private() {
         assert_eq!(jwk.get("k").is_some(), algorithm.is_symmetric());
     }
 }
+
+#[test]
+fn attempts_hold_where_they_say_so() {
+    let keys = Keys::shared();
+    for name in ["main-rs256", "main-es256", "main-es384", "main-eddsa"] {
+        let alg = keys.key(name).expect("a key").algorithm().name();
+        let header = BASE64URL.encode(json!({ "alg": alg }).to_string());
+        let input = format!("{header}.cGF5bG9hZA");
+        let mut dice = fastrand::Rng::with_seed(7);
+        let attempts = keys.attempts(name, input.as_bytes(), &mut dice).expect("attempts");
+        assert!(attempts.iter().any(|attempt| attempt.holds), "{name}");
+        for attempt in attempts {
+            let token = format!("{input}.{}", BASE64URL.encode(&attempt.signature));
+            assert_eq!(verifies(&token, name), attempt.holds, "{name}: {}", attempt.what);
+        }
+    }
+}
