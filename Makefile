@@ -72,9 +72,10 @@ fmt: fmt-tools ## format the Rust code
 	@cargo fmt --all
 
 # Panic messages carry file names: without the folders of whoever builds, so that the same source
-# gives the same module anywhere.
+# gives the same module anywhere. Ed25519 is computed with 64-bit numbers, which Wasm has, as in the
+# native tests.
 .PHONY: wasm
-wasm: export CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo --remap-path-prefix=$(CURDIR)=tenantgate
+wasm: export CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo --remap-path-prefix=$(CURDIR)=tenantgate --cfg curve25519_dalek_bits="64"
 wasm: wasm-target ## the filter: target/wasm32-wasip1/release/tenant_filter.wasm
 	@cargo build --release --locked -p tenant-filter --target $(WASM_TARGET)
 

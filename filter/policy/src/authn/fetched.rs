@@ -5,11 +5,16 @@ use super::{Issuer, KeySet, KeySource, RemoteJwks};
 use crate::config::Auth;
 use crate::errand::{Answer, Callout, FetchId};
 use crate::node::Node;
-use crate::remark::Remark;
+use crate::remark::{Failure, Remark};
 use crate::telemetry::FetchFailure;
 
-/// How often the log hears of an issuer whose keys go on failing.
+/// How often the log hears of an issuer whose keys go on failing for the same reason.
 const COMPLAINT_MS: u64 = 60_000;
+/// Failures in a row before the log hears of them. The first attempt may come before Envoy's
+/// clusters are ready, and one failure alone is mended by the next attempt.
+const FAILURES_TO_COMPLAIN: u32 = 2;
+/// Most refused keys of one set that the log hears of by name.
+const MAX_NAMED: usize = 8;
 
 /// The fetched key sets, by the place of their issuer in the configuration.
 #[derive(Debug)]
@@ -18,8 +23,9 @@ pub(super) struct FetchedKeys(Vec<Option<Fetched>>);
 #[derive(Debug)]
 struct Fetched {
     keys: RemoteKeys,
-    /// Until when failures are not complained about again.
-    quiet_until_ms: u64,
+    /// What was complained about since the last good fetch, and until when it is not again.
+    quiet: Vec<(FetchFailure, u64)>,
+    last_failure: Option<Failure>,
 }
 
 /// What has become of the keys of some issuers.
@@ -40,7 +46,8 @@ impl FetchedKeys {
         let sets = auth.issuers.iter().enumerate().map(|(place, issuer)| {
             matches!(issuer.keys(), KeySource::Remote(_)).then(|| Fetched {
                 keys: RemoteKeys::new(place),
-                quiet_until_ms: 0,
+                quiet: Vec::new(),
+                last_failure: None,
             })
         });
         Self(sets.collect())
@@ -103,19 +110,33 @@ impl FetchedKeys {
             return;
         };
         let name = || issuer.name().to_owned();
-        let refused = news.refused.into_iter();
+        let unnamed = news.refused.len().saturating_sub(MAX_NAMED);
+        let named = news.refused.into_iter().take(MAX_NAMED);
         changes
             .remarks
-            .extend(refused.map(|key| Remark::KeyRefused { issuer: name(), key }));
+            .extend(named.map(|key| Remark::KeyRefused { issuer: name(), key }));
+        if unnamed > 0 {
+            let issuer = name();
+            changes.remarks.push(Remark::MoreKeysRefused { issuer, unnamed });
+        }
         let now_ms = node.monotonic_ms();
-        if let Some(failure) = news.failure {
-            changes.remarks.extend(fetched.complaint(issuer, failure, now_ms));
+        match news.failure {
+            Some(failure) => changes
+                .remarks
+                .extend(fetched.complaint(issuer, settings, failure, now_ms)),
+            None if !fetched.quiet.is_empty() => {
+                fetched.quiet.clear();
+                changes.remarks.push(Remark::FetchesAgain { issuer: name() });
+            }
+            None => {}
         }
         if news.changed {
             changes.changed.push(place);
+            let keys = fetched.keys.usable(now_ms);
             changes.remarks.push(Remark::KeysChanged {
                 issuer: name(),
-                keys: fetched.keys.usable(now_ms).map_or(0, KeySet::len),
+                keys: keys.map_or(0, KeySet::len),
+                names: keys.map(|keys| keys.names(MAX_NAMED)).unwrap_or_default(),
             });
         }
         if news.wakes {
@@ -141,6 +162,7 @@ impl FetchedKeys {
                 changes.changed.push(place);
                 changes.remarks.push(Remark::KeysExpired {
                     issuer: issuer.name().to_owned(),
+                    last_failure: fetched.last_failure,
                 });
             }
         }
@@ -158,13 +180,18 @@ impl FetchedKeys {
 }
 
 impl Fetched {
-    fn complaint(&mut self, issuer: &Issuer, failure: FetchFailure, now_ms: u64) -> Option<Remark> {
-        if now_ms < self.quiet_until_ms {
+    /// What the log should hear of a failure, if it has not heard the same within a minute.
+    fn complaint(&mut self, issuer: &Issuer, settings: &RemoteJwks, failure: Failure, now_ms: u64) -> Option<Remark> {
+        self.last_failure = Some(failure);
+        self.quiet.retain(|(_, until_ms)| now_ms < *until_ms);
+        let is_quiet = self.quiet.iter().any(|(kind, _)| *kind == failure.kind);
+        if is_quiet || self.keys.failures() < FAILURES_TO_COMPLAIN {
             return None;
         }
-        self.quiet_until_ms = now_ms.saturating_add(COMPLAINT_MS);
+        self.quiet.push((failure.kind, now_ms.saturating_add(COMPLAINT_MS)));
         Some(Remark::FetchesFail {
             issuer: issuer.name().to_owned(),
+            cluster: settings.cluster.clone(),
             failure,
             serving: self.keys.usable(now_ms).is_some(),
         })

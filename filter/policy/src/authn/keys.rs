@@ -168,6 +168,12 @@ impl KeySet {
         self.0.len()
     }
 
+    /// The `kid`s of the first keys, at most `max`.
+    pub(super) fn names(&self, max: usize) -> Vec<String> {
+        let names = self.0.iter().filter_map(|key| key.id.clone());
+        names.take(max).collect()
+    }
+
     /// Whether some key is of this name.
     pub(super) fn knows(&self, kid: &str) -> bool {
         self.0.iter().any(|key| key.id.as_deref() == Some(kid))

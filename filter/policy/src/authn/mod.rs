@@ -43,6 +43,7 @@ pub use keys::{Key, KeySet, RefusedKey};
 pub use metadata::MetadataPath;
 pub use refusal::Refusal;
 
+pub(crate) use jwk::NO_SUCH_VARIABLE;
 pub(crate) use remote::MAX_SET_BYTES;
 
 use crate::config::{Auth, ClaimsSource};
@@ -143,12 +144,13 @@ impl Authenticator {
     ) -> Result<Authentication<'a>, Denial> {
         match &auth.source {
             ClaimsSource::Credential => {
-                let token = bearer::credential(head, &auth.header).ok_or(Denial::CredentialMissing)?;
+                let token =
+                    bearer::credential(head, &auth.header).ok_or(Denial::CredentialMissing(Refusal::NoCredential))?;
                 self.verify(auth, token, now, node).map_err(Denial::TokenInvalid)
             }
             ClaimsSource::Metadata(path) => {
                 let claims = node.dynamic_metadata().and_then(|metadata| path.claims(&metadata));
-                let claims = claims.ok_or(Denial::CredentialMissing)?;
+                let claims = claims.ok_or(Denial::CredentialMissing(Refusal::NoMetadata))?;
                 believe(auth, &claims, now)
                     .map(Authentication::Verified)
                     .map_err(Denial::TokenInvalid)
@@ -213,11 +215,13 @@ impl Authenticator {
 
     /// What becomes of a request whose deadline has passed: without a set it is the keys' fault,
     /// with one the token's.
-    pub(crate) fn give_up(&self, wait: &KeyWait, now: Now) -> Denial {
+    pub(crate) fn give_up(&self, auth: &Auth, wait: &KeyWait, now: Now) -> Denial {
         if self.fetched.are_there(wait.issuer, now.monotonic_ms) {
-            Denial::TokenInvalid(Refusal::KeyUnknown)
-        } else {
-            Denial::KeysUnavailable
+            return Denial::TokenInvalid(Refusal::KeyUnknown);
+        }
+        let issuer = auth.issuers.get(wait.issuer).map(Issuer::name);
+        Denial::KeysUnavailable {
+            issuer: issuer.unwrap_or_default().to_owned(),
         }
     }
 
