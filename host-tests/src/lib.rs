@@ -51,6 +51,8 @@
 //! * Path normalisation, and the refusal of requests that are malformed.
 //! * More than one root context in a VM: the plugin is the only one with its `vm_id`. So is there
 //!   no update of its configuration; a new configuration is a new world.
+//! * Dynamic metadata but as a whole, by [`RequestBuilder::dynamic_metadata`]: no property inside of
+//!   them can be read.
 //! * Restrictions of WASI functions and of callbacks: [`Builder::restrict_capability`] takes away
 //!   hostcalls only.
 //! * The real foreign functions but `clear_route_cache` and `verify_signature`; see
@@ -69,6 +71,7 @@ mod filter_chain;
 mod headers;
 mod local_reply;
 mod log;
+mod metadata;
 mod metrics;
 mod module;
 mod node;
@@ -85,6 +88,7 @@ pub use crate::cluster::{Answer, Callout, Cluster, PeerRequest, PeerResponse};
 pub use crate::envoy::{Death, TinyEnvoy};
 pub use crate::headers::HeaderMap;
 pub use crate::log::{Level, LogLine};
+pub use crate::metadata::metadata;
 pub use crate::module::{Plugin, finished_filter};
 pub use crate::request::RequestBuilder;
 pub use crate::shared::SharedEntry;

@@ -10,4 +10,4 @@ mod world;
 pub use client::{Connection, Reply};
 pub use envoy_run::now;
 pub use message::Message;
-pub use world::{Setup, World, base_config, module};
+pub use world::{Setup, World, base_config, module, with_keys};

@@ -25,6 +25,7 @@ use serde_json::{Map, Value, json};
 use self::algorithm::Algorithm;
 pub use self::attempt::Attempt;
 use self::key::Key;
+pub(crate) use self::token::resolved;
 
 /// Every key there is; see the [module](self).
 #[derive(Debug, Default)]
@@ -95,7 +96,8 @@ impl Keys {
         Ok(json!({ "keys": keys }))
     }
 
-    /// A configuration with `{"$keys": [name, …]}` replaced by the JWK set of those keys and
+    /// A configuration with `{"$keys": [name, …]}` replaced by the JWK set of those keys,
+    /// `{"$jwk": {"key": name, "with": {…}}}` by the JWK of that key under a merge patch and
     /// `{"$secret": name}` by the base64url text of an HMAC key, at any depth.
     ///
     /// # Errors
@@ -110,6 +112,7 @@ impl Keys {
                         .collect::<Result<_>>()?;
                     self.jwk_set(&names)?
                 }
+                Some(("$jwk", Value::Object(said))) => self.patched_jwk(said)?,
                 Some(("$secret", Value::String(name))) => Value::String(self.secret(name)?),
                 Some((member, other)) => bail!("`{member}` cannot be {other}"),
                 None => Value::Object(
@@ -127,6 +130,19 @@ impl Keys {
             ),
             scalar => scalar.clone(),
         })
+    }
+
+    fn patched_jwk(&self, said: &Map<String, Value>) -> Result<Value> {
+        let name = said.get("key").and_then(Value::as_str);
+        let mut jwk = self.jwk(name.context("`$jwk` names its `key`")?)?;
+        for (member, patch) in said {
+            match member.as_str() {
+                "key" => {}
+                "with" => json_patch::merge(&mut jwk, patch),
+                other => bail!("`$jwk` has no member `{other}`"),
+            }
+        }
+        Ok(jwk)
     }
 
     /// The base64url text of an HMAC key, as in the member `k` of its JWK.

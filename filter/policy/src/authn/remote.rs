@@ -30,7 +30,7 @@ const LONGEST_PAUSE_MS: u64 = 10_000;
 /// The keys of one issuer.
 #[derive(Debug)]
 pub(super) struct RemoteKeys {
-    issuer: u32,
+    issuer: usize,
     set: Option<Held>,
     fetch: Option<Fetch>,
     next_serial: u64,
@@ -83,7 +83,7 @@ pub(super) enum Prospect {
 }
 
 impl RemoteKeys {
-    pub(super) fn new(issuer: u32) -> Self {
+    pub(super) fn new(issuer: usize) -> Self {
         Self {
             issuer,
             set: None,

@@ -112,6 +112,15 @@ fn the_alg_in_the_header_is_signed_where_the_key_can() {
 }
 
 #[test]
+fn a_signature_may_be_of_another_algorithm_than_the_header_says() {
+    let token = text(&made(json!({ "key": "main-hs256", "signed_as": "HS512" })));
+    assert_eq!(parsed(&token).0["alg"], "HS256");
+    let (input, signature) = token.rsplit_once('.').expect("parts");
+    let tag = Keys::shared().sign("main-hs256", "HS512", input.as_bytes());
+    assert_eq!(decode(signature), tag.expect("a tag"));
+}
+
+#[test]
 fn a_confused_algorithm_is_signed_under_the_public_key() {
     let keys = Keys::shared();
     for key in ["main-rs256", "main-ps256", "main-es256", "main-es384", "main-eddsa"] {
@@ -229,6 +238,9 @@ fn damages_do_what_they_say() {
         let (whole, broken, _) = split(Damage::AddPart);
         assert_eq!((&broken[..3], broken.len()), (&whole[..], 4));
 
+        let (whole, broken, _) = split(Damage::ZeroSignature);
+        assert_eq!(decode(&broken[2]), vec![0; decode(&whole[2]).len()]);
+
         let (whole, broken, _) = split(Damage::HalveSignature);
         let (before, after) = (decode(&whole[2]), decode(&broken[2]));
         assert_eq!(after, before[..before.len() / 2]);
@@ -286,7 +298,13 @@ fn configurations_are_expanded_at_any_depth() {
     assert_eq!(set[0], keys.jwk("main-es256").expect("a key"));
     assert_eq!(set[1]["k"], expanded["b"]["k"]);
     assert_eq!(expanded["c"], 1);
+    let bare = keys.expand_config(&json!([{ "$jwk": { "key": "main-es256", "with": { "alg": null, "kid": "k" } } }]));
+    let bare = bare.expect("a key")[0].clone();
+    assert_eq!((bare.get("alg"), &bare["kid"]), (None, &json!("k")));
+    assert_eq!(bare["x"], set[0]["x"]);
     for wrong in [
+        json!({ "$jwk": { "with": {} } }),
+        json!({ "$jwk": { "key": "main-es256", "patch": {} } }),
         json!({ "$keys": ["nobody"] }),
         json!({ "$keys": "main-es256" }),
         json!({ "$secret": "main-es256" }),
