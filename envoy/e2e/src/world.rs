@@ -1,6 +1,7 @@
 //! Envoy with the filter between a client and an upstream, and a Tenant Manager beside it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -51,6 +52,7 @@ pub struct Setup {
     idp: Option<BTreeMap<String, Answer>>,
     jwt_authn: bool,
     workers: u32,
+    upstream: Option<SocketAddr>,
     allow_on_headers_stop_iteration: bool,
     change: fn(&mut Bootstrap),
 }
@@ -65,6 +67,7 @@ impl Setup {
             idp: Some(BTreeMap::new()),
             jwt_authn: false,
             workers: 1,
+            upstream: None,
             allow_on_headers_stop_iteration: false,
             change: |_| {},
         }
@@ -112,6 +115,12 @@ impl Setup {
         self
     }
 
+    /// An upstream of the test's own instead of the [`Echo`], which then gets nothing.
+    pub fn upstream(mut self, address: SocketAddr) -> Self {
+        self.upstream = Some(address);
+        self
+    }
+
     /// See [`Bootstrap::allow_on_headers_stop_iteration`].
     pub fn allow_on_headers_stop_iteration(mut self, allow: bool) -> Self {
         self.allow_on_headers_stop_iteration = allow;
@@ -140,7 +149,7 @@ impl Setup {
         let mut bootstrap = Bootstrap::shipped()?
             .wasm(module()?)
             .plugin_config(&self.config)
-            .cluster_endpoint("upstream", echo.address())?
+            .cluster_endpoint("upstream", self.upstream.unwrap_or(echo.address()))?
             .cluster_endpoint("tenant-manager", tenant_manager.address())?
             .add_cluster("idp", idp.address())?
             .listener_port(0)

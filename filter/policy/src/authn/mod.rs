@@ -37,6 +37,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 pub use algorithms::Algorithm;
+pub use bearer::credential;
 pub use issuer::{Issuer, KeySource, RemoteJwks, TenantSet};
 pub use jws::{AcceptedTypes, Jws};
 pub use keys::{Key, KeySet, RefusedKey};
