@@ -207,7 +207,7 @@ impl Worker {
 
     /// Makes the first call of an errand, in the root context.
     fn start(&self, errand: Errand) {
-        let callout = self.engine.borrow_mut().question(errand);
+        let callout = self.engine.borrow_mut().question(errand, &self.node);
         if let Some(callout) = callout {
             self.call(errand, &callout);
         }
@@ -279,7 +279,10 @@ impl Worker {
                 }
                 Err(refused) => self.give_up(exchange, "headers cannot be edited", refused),
             },
-            Step::Reply(refused) => http::refuse(&refused, exchange),
+            Step::Reply(refused) => {
+                http::refuse(&refused, exchange);
+                self.schedule();
+            }
             Step::Wait { edits, flow, begins } => {
                 match http::edit(&edits) {
                     Ok(()) => {

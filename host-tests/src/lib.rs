@@ -77,7 +77,7 @@ mod module;
 mod node;
 mod request;
 mod shared;
-pub mod signature;
+mod signature;
 mod stream;
 mod worker;
 

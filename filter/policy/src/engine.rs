@@ -44,10 +44,10 @@ impl Engine {
 
     /// The first call of an errand that a [`crate::flow::Step::Wait`] or [`Self::tick`] asked for;
     /// `None` when it is under way or over.
-    pub fn question(&mut self, errand: Errand) -> Option<Callout> {
+    pub fn question(&mut self, errand: Errand, node: &impl Node) -> Option<Callout> {
         match errand {
             Errand::Lookup(lookup) => self.resolver.as_mut()?.question(&self.config, lookup),
-            Errand::Fetch(fetch) => self.authenticator.question(&self.config.auth, fetch),
+            Errand::Fetch(fetch) => self.authenticator.question(&self.config.auth, fetch, node),
         }
     }
 

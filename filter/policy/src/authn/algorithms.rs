@@ -3,6 +3,9 @@
 use jwt_compact::AlgorithmSignature;
 use jwt_compact::alg::{Ed25519, Es256, Hs256, Hs256Key, Hs384, Hs384Key, Hs512, Hs512Key, Rsa};
 
+use rsa::traits::PublicKeyParts;
+use rsa::{BigUint, RsaPublicKey};
+
 use super::es384::Es384;
 use super::keys::{Key, Material};
 use crate::node::{Hash, Node, SignatureCheck};
@@ -135,6 +138,8 @@ impl Algorithm {
             (Self::Rs256, Material::Rsa(key)) => holds(&Rsa::rs256(), key, message, signature),
             (Self::Rs384, Material::Rsa(key)) => holds(&Rsa::rs384(), key, message, signature),
             (Self::Rs512, Material::Rsa(key)) => holds(&Rsa::rs512(), key, message, signature),
+            // The library takes a PSS signature modulo `n`: it would have several spellings.
+            (Self::Ps256 | Self::Ps384 | Self::Ps512, Material::Rsa(key)) if !is_below_modulus(signature, key) => false,
             (Self::Ps256, Material::Rsa(key)) => holds(&Rsa::ps256(), key, message, signature),
             (Self::Ps384, Material::Rsa(key)) => holds(&Rsa::ps384(), key, message, signature),
             (Self::Ps512, Material::Rsa(key)) => holds(&Rsa::ps512(), key, message, signature),
@@ -186,6 +191,11 @@ impl Algorithm {
             _ => None,
         }
     }
+}
+
+/// Whether a signature is a number in range (RFC 8017 §5.2.2).
+fn is_below_modulus(signature: &[u8], key: &RsaPublicKey) -> bool {
+    BigUint::from_bytes_be(signature) < *key.n()
 }
 
 fn holds<A: jwt_compact::Algorithm>(algorithm: &A, key: &A::VerifyingKey, message: &[u8], signature: &[u8]) -> bool {

@@ -6,8 +6,11 @@ use crate::config::Auth;
 use crate::errand::{Answer, Callout, FetchId};
 use crate::node::Node;
 use crate::remark::{Failure, Remark};
+use crate::seats::{Seat, Seats};
 use crate::telemetry::FetchFailure;
 
+/// Most requests of a worker that wait for keys.
+const MAX_WAITERS: usize = 256;
 /// How often the log hears of an issuer whose keys go on failing for the same reason.
 const COMPLAINT_MS: u64 = 60_000;
 /// Failures in a row before the log hears of them. The first attempt may come before Envoy's
@@ -23,6 +26,9 @@ pub(super) struct FetchedKeys(Vec<Option<Fetched>>);
 #[derive(Debug)]
 struct Fetched {
     keys: RemoteKeys,
+    /// The places for those who wait for these keys: each issuer has its share, so that the
+    /// trouble of one is none of the others'.
+    seats: Seats,
     /// What was complained about since the last good fetch, and until when it is not again.
     quiet: Vec<(FetchFailure, u64)>,
     last_failure: Option<Failure>,
@@ -31,7 +37,7 @@ struct Fetched {
 /// What has become of the keys of some issuers.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    /// Issuers whose waiting requests should look again.
+    /// Issuers with a new set: requests that wait for it should look again.
     pub(super) wakes: Vec<usize>,
     /// Issuers that have other keys than before, or none any more.
     pub(super) changed: Vec<usize>,
@@ -43,9 +49,13 @@ pub(super) struct Changes {
 
 impl FetchedKeys {
     pub(super) fn new(auth: &Auth) -> Self {
+        let is_remote = |issuer: &&Issuer| matches!(issuer.keys(), KeySource::Remote(_));
+        let remotes = auth.issuers.iter().filter(is_remote).count();
+        let share = MAX_WAITERS.checked_div(remotes).unwrap_or_default();
         let sets = auth.issuers.iter().enumerate().map(|(place, issuer)| {
-            matches!(issuer.keys(), KeySource::Remote(_)).then(|| Fetched {
+            is_remote(&issuer).then(|| Fetched {
                 keys: RemoteKeys::new(place),
+                seats: Seats::new(share),
                 quiet: Vec::new(),
                 last_failure: None,
             })
@@ -69,25 +79,36 @@ impl FetchedKeys {
         fetched.map_or(0, |fetched| fetched.keys.next_serial())
     }
 
+    /// Whether a key that is not there may exist: fetches fail.
+    pub(super) fn are_failing(&self, place: usize) -> bool {
+        let fetched = self.0.get(place).and_then(Option::as_ref);
+        fetched.is_some_and(|fetched| fetched.keys.failures() > 0)
+    }
+
     /// See [`RemoteKeys::prospect`].
-    pub(super) fn prospect(
-        &mut self,
-        auth: &Auth,
-        place: usize,
-        arrival: u64,
-        now_ms: u64,
-        node: &impl Node,
-    ) -> Prospect {
+    pub(super) fn prospect(&mut self, auth: &Auth, place: usize, arrival: u64, now_ms: u64) -> Prospect {
         match (settings(auth, place), self.at(place)) {
-            (Some((_, settings)), Some(fetched)) => fetched.keys.prospect(settings, arrival, now_ms, node),
+            (Some((_, settings)), Some(fetched)) => fetched.keys.prospect(settings, arrival, now_ms),
             _ => Prospect::None,
         }
     }
 
+    /// A place for one who waits, unless the issuer's share is taken.
+    pub(super) fn seat(&self, place: usize) -> Option<Seat> {
+        self.0.get(place)?.as_ref()?.seats.take()
+    }
+
+    /// See [`RemoteKeys::postpone`].
+    pub(super) fn postpone(&mut self, fetch: FetchId, now_ms: u64) {
+        if let Some(fetched) = self.at(fetch.issuer) {
+            fetched.keys.postpone(now_ms);
+        }
+    }
+
     /// The call of a fetch; `None` when it was made before or is not wanted any more.
-    pub(super) fn question(&mut self, auth: &Auth, fetch: FetchId) -> Option<Callout> {
+    pub(super) fn question(&mut self, auth: &Auth, fetch: FetchId, node: &impl Node) -> Option<Callout> {
         let (_, settings) = settings(auth, fetch.issuer)?;
-        self.at(fetch.issuer)?.keys.question(settings, fetch.serial)
+        self.at(fetch.issuer)?.keys.question(settings, fetch.serial, node)
     }
 
     /// Takes in what came of a fetch.
@@ -139,7 +160,7 @@ impl FetchedKeys {
                 names: keys.map(|keys| keys.names(MAX_NAMED)).unwrap_or_default(),
             });
         }
-        if news.wakes {
+        if news.failure.is_none() {
             changes.wakes.push(place);
         }
     }
@@ -157,7 +178,7 @@ impl FetchedKeys {
             let (Some((issuer, settings)), Some(fetched)) = (settings(auth, place), self.at(place)) else {
                 continue;
             };
-            changes.begun.extend(fetched.keys.begin_due(settings, now_ms, node));
+            changes.begun.extend(fetched.keys.begin_due(settings, now_ms));
             if fetched.keys.expire(now_ms) {
                 changes.changed.push(place);
                 changes.remarks.push(Remark::KeysExpired {

@@ -1,7 +1,5 @@
 //! JSON Web Key sets (RFC 7517 §5): loading them, and choosing the one key that may verify.
 
-use std::rc::Rc;
-
 use serde_json::Value;
 
 use super::algorithms::Family;
@@ -23,7 +21,7 @@ pub struct Key {
     pub(super) material: Material,
     /// Its public half: as SubjectPublicKeyInfo in DER (RFC 5280 §4.1) for RSA and EC, 32 bytes for
     /// Ed25519, nothing for a secret. Made once, it is what a host's own check is given, and
-    /// what tells whether a key is still the same one after its set was fetched again.
+    /// what tells whether a set that was fetched again has the same keys.
     pub(super) public: Vec<u8>,
 }
 
@@ -81,7 +79,7 @@ pub struct RefusedKey {
 
 /// The usable keys of an issuer; never empty.
 #[derive(Debug)]
-pub struct KeySet(pub(super) Vec<Rc<Key>>);
+pub struct KeySet(Vec<Key>);
 
 impl KeySet {
     /// Loads the keys of a JWK set for an issuer that allows `algorithms`. `env` gives the
@@ -117,7 +115,7 @@ impl KeySet {
         algorithms: &[Algorithm],
         load: impl Fn(&Value) -> Result<Key, Unusable>,
     ) -> (Option<Self>, Vec<RefusedKey>) {
-        let mut usable: Vec<Rc<Key>> = Vec::new();
+        let mut usable: Vec<Key> = Vec::new();
         let mut refused = Vec::new();
         for (index, jwk) in keys.iter().enumerate().take(MAX_KEYS) {
             let name = match jwk.get("kid").and_then(Value::as_str) {
@@ -137,7 +135,7 @@ impl KeySet {
                 }
                 Ok(key) if usable.iter().any(|other| other.is_same(&key)) => {}
                 Ok(key) => {
-                    let is_twin = |other: &Rc<Key>| {
+                    let is_twin = |other: &Key| {
                         key.id.is_some()
                             && other.id == key.id
                             && algorithms.iter().any(|a| key.fits(*a) && other.fits(*a))
@@ -145,7 +143,7 @@ impl KeySet {
                     if usable.iter().any(is_twin) {
                         refuse("another key with this `kid` fits the same algorithm: neither can be named");
                     }
-                    usable.push(Rc::new(key));
+                    usable.push(key);
                 }
                 Err(Unusable::Foreign) => {}
                 Err(Unusable::Refused(reason)) => refuse(reason),
@@ -179,29 +177,15 @@ impl KeySet {
         self.0.iter().any(|key| key.id.as_deref() == Some(kid))
     }
 
-    /// Whether this very key is one of the set.
-    pub(super) fn holds(&self, key: &Rc<Key>) -> bool {
-        self.0.iter().any(|other| Rc::ptr_eq(other, key))
-    }
-
     /// Whether both sets have the same keys.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let within = |inner: &Self, outer: &Self| inner.0.iter().all(|key| outer.0.iter().any(|k| k.is_same(key)));
         within(self, other) && within(other, self)
     }
 
-    /// Takes over every key that `older` has too, so that it stays the same to whoever holds it.
-    pub(super) fn keep_known(&mut self, older: &Self) {
-        for key in &mut self.0 {
-            if let Some(known) = older.0.iter().find(|other| other.is_same(key)) {
-                *key = Rc::clone(known);
-            }
-        }
-    }
-
     /// The one key that may verify: with `kid` the key of that name that fits the algorithm,
     /// without it the only key that fits.
-    pub fn select(&self, algorithm: Algorithm, kid: Option<&str>) -> Result<&Rc<Key>, Refusal> {
+    pub fn select(&self, algorithm: Algorithm, kid: Option<&str>) -> Result<&Key, Refusal> {
         let mut fitting = self
             .0
             .iter()
@@ -219,7 +203,7 @@ impl KeySet {
     ///
     /// [`Refusal::Algorithm`], [`Refusal::KeyUnknown`], [`Refusal::KeyAmbiguous`] and
     /// [`Refusal::Signature`].
-    pub fn verify(&self, jws: &Jws<'_>, algorithms: &[Algorithm], node: &impl Node) -> Result<&Rc<Key>, Refusal> {
+    pub fn verify(&self, jws: &Jws<'_>, algorithms: &[Algorithm], node: &impl Node) -> Result<&Key, Refusal> {
         let algorithm = jws.algorithm(algorithms)?;
         let key = self.select(algorithm, jws.key_id())?;
         if key.verifies(algorithm, jws.signed(), jws.signature(), node) {

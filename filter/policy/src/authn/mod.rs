@@ -7,12 +7,14 @@
 //!    last byte, still holds unless its time or its key is over ([`verified`]).
 //! 3. Three base64url parts; a JOSE header and claims that are strict JSON objects ([`jws`]).
 //! 4. `iss` names a configured issuer, `alg` is in its allow-list ([`issuer`]).
-//! 5. Exactly one of its keys fits `alg` and `kid`, and the signature holds ([`keys`]). Where keys
-//!    are fetched and the one that is needed is not there, the request may wait ([`remote`]);
-//!    503 `KEYS_UNAVAILABLE` when it has waited in vain for the first set.
-//! 6. `exp`, `nbf`, `iat` and `aud` hold now ([`claims`]).
+//! 5. `exp`, `nbf`, `iat` and `aud` hold now ([`claims`]).
+//! 6. Exactly one of the issuer's keys fits `alg` and `kid`, and the signature holds ([`keys`]).
+//!    Where keys are fetched and the one that is needed is not there, the request may wait
+//!    ([`remote`]); 503 `KEYS_UNAVAILABLE` when it has waited in vain while none can be had.
 //!
-//! With `auth.mode: upstream_metadata` rules 1 to 3 and 5 are another filter's: the claims come
+//! Nothing of a token is believed before rule 6 has passed; the rules before it can only refuse.
+//!
+//! With `auth.mode: upstream_metadata` rules 1 to 3 and 6 are another filter's: the claims come
 //! from the request's dynamic metadata ([`metadata`]) and no header is looked at. `iss`, `aud` and
 //! the times are checked all the same; without `issuers` any `iss` and `aud` will do.
 //!
@@ -32,6 +34,7 @@ mod refusal;
 mod remote;
 mod verified;
 
+use std::fmt;
 use std::rc::Rc;
 
 use serde_json::{Map, Value};
@@ -54,15 +57,12 @@ use crate::json;
 use crate::node::{Node, Now};
 use crate::remark::Remark;
 use crate::request::RequestHead;
-use crate::seats::{Seat, Seats};
+use crate::seats::Seat;
 use crate::telemetry::Counter;
 use claims::{Claims, Validity};
 use fetched::{Changes, FetchedKeys};
 use remote::Prospect;
 use verified::{Verdict, VerifiedTokens};
-
-/// Most requests of a worker that wait for keys.
-const MAX_WAITERS: usize = 256;
 
 /// The proof that this stage has passed: claims whose signature and times held.
 #[derive(Debug)]
@@ -94,7 +94,6 @@ pub(crate) enum Authentication<'a> {
 }
 
 /// A request that waits for keys.
-#[derive(Debug)]
 pub(crate) struct KeyWait {
     /// The place of the issuer.
     issuer: usize,
@@ -108,6 +107,15 @@ pub(crate) struct KeyWait {
     _seat: Seat,
 }
 
+impl fmt::Debug for KeyWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyWait")
+            .field("issuer", &self.issuer)
+            .field("deadline_ms", &self.deadline_ms)
+            .finish_non_exhaustive()
+    }
+}
+
 impl KeyWait {
     pub(crate) fn awaits(&self) -> Awaited {
         Awaited::Keys(self.issuer)
@@ -119,7 +127,6 @@ impl KeyWait {
 pub(crate) struct Authenticator {
     tokens: VerifiedTokens,
     fetched: FetchedKeys,
-    seats: Seats,
 }
 
 impl Authenticator {
@@ -127,7 +134,6 @@ impl Authenticator {
         Self {
             tokens: VerifiedTokens::new(auth.token_cache),
             fetched: FetchedKeys::new(auth),
-            seats: Seats::new(MAX_WAITERS),
         }
     }
 
@@ -176,18 +182,24 @@ impl Authenticator {
             Ok(verified) => Ok(Authentication::Verified(verified)),
             Err(Failed::Refused(refusal)) => Err(refusal),
             Err(Failed::KeyNotThere { issuer, timeout_ms }) => {
-                let wait = KeyWait {
-                    issuer,
-                    arrival: self.fetched.next_serial(issuer),
-                    begins: None,
-                    deadline_ms: now
-                        .monotonic_ms
-                        .saturating_add(u64::from(timeout_ms))
-                        .saturating_add(GRACE_MS),
-                    token: token.into(),
-                    _seat: self.seats.take().ok_or(Refusal::KeyWaitOverloaded)?,
+                let now_ms = now.monotonic_ms;
+                let arrival = self.fetched.next_serial(issuer);
+                let fetch = self.prospect(auth, issuer, arrival, now_ms)?;
+                let Some(seat) = self.fetched.seat(issuer) else {
+                    // Nobody waits for it here, and the next who comes will need it all the same.
+                    if let Some(fetch) = fetch {
+                        self.fetched.postpone(fetch, now_ms);
+                    }
+                    return Err(Refusal::KeyWaitOverloaded);
                 };
-                self.wait(auth, wait, now, node).map(Authentication::Wait)
+                Ok(Authentication::Wait(KeyWait {
+                    issuer,
+                    arrival,
+                    begins: fetch.map(Errand::Fetch),
+                    deadline_ms: now_ms.saturating_add(u64::from(timeout_ms)).saturating_add(GRACE_MS),
+                    token: token.into(),
+                    _seat: seat,
+                }))
             }
         }
     }
@@ -204,20 +216,27 @@ impl Authenticator {
         now: Now,
         node: &impl Node,
     ) -> Result<Authentication<'a>, Denial> {
+        // Of those who wait with one token, the first has it verified for all.
+        if let Some(verified) = self.recall(auth, &wait.token, now) {
+            return Ok(Authentication::Verified(verified));
+        }
         match self.check(auth, &wait.token, now, node) {
             Ok(verified) => Ok(Authentication::Verified(verified)),
             Err(Failed::Refused(refusal)) => Err(Denial::TokenInvalid(refusal)),
-            Err(Failed::KeyNotThere { .. }) => self
-                .wait(auth, wait, now, node)
-                .map(Authentication::Wait)
-                .map_err(Denial::TokenInvalid),
+            Err(Failed::KeyNotThere { .. }) => {
+                let fetch = self
+                    .prospect(auth, wait.issuer, wait.arrival, now.monotonic_ms)
+                    .map_err(Denial::TokenInvalid)?;
+                let begins = fetch.map(Errand::Fetch);
+                Ok(Authentication::Wait(KeyWait { begins, ..wait }))
+            }
         }
     }
 
-    /// What becomes of a request whose deadline has passed: without a set it is the keys' fault,
-    /// with one the token's.
+    /// What becomes of a request whose deadline has passed: it is the token's fault when there is a
+    /// set and it can be fetched, the keys' otherwise.
     pub(crate) fn give_up(&self, auth: &Auth, wait: &KeyWait, now: Now) -> Denial {
-        if self.fetched.are_there(wait.issuer, now.monotonic_ms) {
+        if self.fetched.are_there(wait.issuer, now.monotonic_ms) && !self.fetched.are_failing(wait.issuer) {
             return Denial::TokenInvalid(Refusal::KeyUnknown);
         }
         let issuer = auth.issuers.get(wait.issuer).map(Issuer::name);
@@ -226,16 +245,13 @@ impl Authenticator {
         }
     }
 
-    fn wait(&mut self, auth: &Auth, wait: KeyWait, now: Now, node: &impl Node) -> Result<KeyWait, Refusal> {
-        let prospect = self
-            .fetched
-            .prospect(auth, wait.issuer, wait.arrival, now.monotonic_ms, node);
-        let begins = match prospect {
-            Prospect::Wait => None,
-            Prospect::Begin(fetch) => Some(Errand::Fetch(fetch)),
-            Prospect::None => return Err(Refusal::KeyUnknown),
-        };
-        Ok(KeyWait { begins, ..wait })
+    /// Whether a token whose key is not there may wait for it; with the fetch that it begins.
+    fn prospect(&mut self, auth: &Auth, issuer: usize, arrival: u64, now_ms: u64) -> Result<Option<FetchId>, Refusal> {
+        match self.fetched.prospect(auth, issuer, arrival, now_ms) {
+            Prospect::Wait => Ok(None),
+            Prospect::Begin(fetch) => Ok(Some(fetch)),
+            Prospect::None => Err(Refusal::KeyUnknown),
+        }
     }
 
     /// A token that was verified before and whose issuer still has keys.
@@ -256,6 +272,9 @@ impl Authenticator {
         let claims = json::parse_object(&jws.payload()?).ok_or(Refusal::Claims)?;
         let (place, issuer) = issuer::named(&auth.issuers, claims.get("iss"))?;
         jws.algorithm(issuer.algorithms())?;
+        // Before the key: who would be refused anyway has no signature checked, waits for nothing and
+        // has nothing fetched.
+        let validity = hold(auth, issuer, &claims, now)?;
         let keys = match issuer.keys() {
             KeySource::Inline(keys) => keys,
             KeySource::Remote(settings) => {
@@ -263,8 +282,6 @@ impl Authenticator {
                 match self.fetched.usable(place, now.monotonic_ms).filter(has_key) {
                     Some(keys) => keys,
                     None => {
-                        // Who would be refused anyway neither waits nor has keys fetched.
-                        hold(auth, issuer, &claims, now)?;
                         return Err(Failed::KeyNotThere {
                             issuer: place,
                             timeout_ms: settings.timeout_ms,
@@ -275,13 +292,10 @@ impl Authenticator {
             KeySource::Elsewhere => return Err(Refusal::KeyUnknown.into()),
         };
         node.count(Counter::TokensVerified);
-        let key = Rc::clone(keys.verify(&jws, issuer.algorithms(), node)?);
-        let validity = hold(auth, issuer, &claims, now)?;
+        keys.verify(&jws, issuer.algorithms(), node)?;
         let claims = Rc::new(Claims::keep(&auth.kept_claims, &claims));
         let verdict = Verdict {
             issuer: place,
-            key,
-            named: jws.key_id().is_some(),
             claims: Rc::clone(&claims),
             validity,
         };
@@ -295,15 +309,15 @@ impl Authenticator {
     }
 
     /// The call of a fetch; `None` when it was made before or is not wanted any more.
-    pub(crate) fn question(&mut self, auth: &Auth, fetch: FetchId) -> Option<Callout> {
-        self.fetched.question(auth, fetch)
+    pub(crate) fn question(&mut self, auth: &Auth, fetch: FetchId, node: &impl Node) -> Option<Callout> {
+        self.fetched.question(auth, fetch, node)
     }
 
     /// Takes in what came of a fetch.
     pub(crate) fn answered(&mut self, auth: &Auth, fetch: FetchId, answer: Answer<'_>, node: &impl Node) -> Answered {
         let mut changes = Changes::default();
         self.fetched.answered(auth, fetch, answer, node, &mut changes);
-        self.forget_tokens(&changes, node);
+        self.forget_tokens(&changes);
         let wakes = changes.wakes.contains(&fetch.issuer);
         Answered::Over {
             news: wakes.then_some((Awaited::Keys(fetch.issuer), Learned::Keys)),
@@ -315,7 +329,7 @@ impl Authenticator {
     /// end. Requests that wait for a fetch whose answer got lost have a deadline of their own.
     pub(crate) fn tick(&mut self, auth: &Auth, node: &impl Node) -> (Vec<Errand>, Vec<Remark>) {
         let changes = self.fetched.tick(auth, node);
-        self.forget_tokens(&changes, node);
+        self.forget_tokens(&changes);
         (changes.begun.into_iter().map(Errand::Fetch).collect(), changes.remarks)
     }
 
@@ -324,10 +338,9 @@ impl Authenticator {
         self.fetched.due_ms()
     }
 
-    fn forget_tokens(&mut self, changes: &Changes, node: &impl Node) {
-        let now_ms = node.monotonic_ms();
+    fn forget_tokens(&mut self, changes: &Changes) {
         for place in &changes.changed {
-            self.tokens.keys_changed(*place, self.fetched.usable(*place, now_ms));
+            self.tokens.forget(*place);
         }
     }
 }
@@ -348,7 +361,7 @@ impl From<Refusal> for Failed {
     }
 }
 
-/// Rule 6.
+/// Rule 5.
 fn hold(auth: &Auth, issuer: &Issuer, claims: &Map<String, Value>, now: Now) -> Result<Validity, Refusal> {
     let validity = Validity::of(claims, auth)?;
     validity.check(now.realtime_ms, auth)?;

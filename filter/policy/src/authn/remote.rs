@@ -10,8 +10,8 @@
 //!    `max_stale_seconds` after its freshness; then there is none.
 //! 4. Without a set, tokens of the issuer wait for one.
 //! 5. A token that names a key which the set does not have begins a fetch and waits for it, once
-//!    per `unknown_kid_cooldown_seconds`. A fetch that began before the token came does not
-//!    prove that its key does not exist; one that began after does.
+//!    per `unknown_kid_cooldown_seconds`. Only a good fetch that began after the token came proves
+//!    that its key does not exist; while fetches fail it waits for the next.
 
 use serde_json::Value;
 
@@ -62,8 +62,6 @@ struct Fetch {
 /// What came of a fetch.
 #[derive(Debug)]
 pub(super) struct News {
-    /// Whether requests that wait should look again.
-    pub(super) wakes: bool,
     /// Whether other keys than before are there.
     pub(super) changed: bool,
     /// Keys that cannot be used and of which nothing was said before.
@@ -111,9 +109,9 @@ impl RemoteKeys {
 
     /// What a token can do that came when `arrival` was the next serial, and whose key is not
     /// there.
-    pub(super) fn prospect(&mut self, settings: &RemoteJwks, arrival: u64, now_ms: u64, node: &impl Node) -> Prospect {
+    pub(super) fn prospect(&mut self, settings: &RemoteJwks, arrival: u64, now_ms: u64) -> Prospect {
         if self.usable(now_ms).is_none() {
-            return match self.begin_due(settings, now_ms, node) {
+            return match self.begin_due(settings, now_ms) {
                 Some(fetch) => Prospect::Begin(fetch),
                 None => Prospect::Wait,
             };
@@ -122,19 +120,31 @@ impl RemoteKeys {
             return Prospect::Wait;
         }
         let is_proven = self.last_good.is_some_and(|serial| serial >= arrival);
-        if is_proven || now_ms < self.cooldown_until_ms {
+        if is_proven {
+            return Prospect::None;
+        }
+        if self.failures > 0 {
+            return Prospect::Wait;
+        }
+        if now_ms < self.cooldown_until_ms {
             return Prospect::None;
         }
         self.cooldown_until_ms = now_ms.saturating_add(settings.unknown_kid_cooldown_ms);
-        Prospect::Begin(self.begin(settings, now_ms, node))
+        Prospect::Begin(self.begin(settings, now_ms))
     }
 
     /// Begins the next fetch if its time has come.
-    pub(super) fn begin_due(&mut self, settings: &RemoteJwks, now_ms: u64, node: &impl Node) -> Option<FetchId> {
-        (self.fetch.is_none() && self.next_fetch_ms <= now_ms).then(|| self.begin(settings, now_ms, node))
+    pub(super) fn begin_due(&mut self, settings: &RemoteJwks, now_ms: u64) -> Option<FetchId> {
+        (self.fetch.is_none() && self.next_fetch_ms <= now_ms).then(|| self.begin(settings, now_ms))
     }
 
-    fn begin(&mut self, settings: &RemoteJwks, now_ms: u64, node: &impl Node) -> FetchId {
+    /// Takes back a fetch that was begun and cannot be started at once: it is due now.
+    pub(super) fn postpone(&mut self, now_ms: u64) {
+        self.fetch = None;
+        self.next_fetch_ms = now_ms;
+    }
+
+    fn begin(&mut self, settings: &RemoteJwks, now_ms: u64) -> FetchId {
         let serial = self.next_serial;
         self.next_serial = serial.wrapping_add(1);
         self.fetch = Some(Fetch {
@@ -144,7 +154,6 @@ impl RemoteKeys {
                 .saturating_add(u64::from(settings.timeout_ms))
                 .saturating_add(GRACE_MS),
         });
-        node.count(Counter::JwksFetches);
         FetchId {
             issuer: self.issuer,
             serial,
@@ -152,11 +161,12 @@ impl RemoteKeys {
     }
 
     /// The call of a fetch; `None` when it was made before or is not wanted any more.
-    pub(super) fn question(&mut self, settings: &RemoteJwks, serial: u64) -> Option<Callout> {
+    pub(super) fn question(&mut self, settings: &RemoteJwks, serial: u64, node: &impl Node) -> Option<Callout> {
         let fetch = self.fetch.as_mut()?;
         if fetch.serial != serial || std::mem::replace(&mut fetch.asked, true) {
             return None;
         }
+        node.count(Counter::JwksFetches);
         Some(Callout {
             cluster: settings.cluster.clone(),
             headers: vec![
@@ -190,14 +200,8 @@ impl RemoteKeys {
             node.count(Counter::KeysRefused);
         }
         match set {
-            Ok(mut keys) => {
-                let changed = match &self.set {
-                    Some(held) => {
-                        keys.keep_known(&held.keys);
-                        !keys.is_same(&held.keys)
-                    }
-                    None => true,
-                };
+            Ok(keys) => {
+                let changed = self.set.as_ref().is_none_or(|held| !keys.is_same(&held.keys));
                 self.set = Some(Held {
                     keys,
                     usable_until_ms: now_ms
@@ -211,7 +215,6 @@ impl RemoteKeys {
                     .saturating_add(earliest)
                     .saturating_add(part_of(settings.refresh_ms / 10, node));
                 Some(News {
-                    wakes: true,
                     changed,
                     refused,
                     failure: None,
@@ -226,7 +229,6 @@ impl RemoteKeys {
                 let half = pause_ms / 2;
                 self.next_fetch_ms = now_ms.saturating_add(half).saturating_add(part_of(half, node));
                 Some(News {
-                    wakes: self.usable(now_ms).is_some(),
                     changed: false,
                     refused,
                     failure: Some(Failure { kind, status }),

@@ -238,3 +238,55 @@ fn bad_keys_are_refused_by_reason_and_the_others_stay() {
         ]
     );
 }
+
+#[test]
+fn an_rsa_signature_has_one_spelling() {
+    let keys = Keys::shared();
+    for name in ["main-ps256", "main-ps384", "main-ps512", "main-rs256"] {
+        let jwk = keys.jwk(name).unwrap();
+        let algorithm = Algorithm::parse(jwk["alg"].as_str().unwrap()).unwrap();
+        let (set, _) = KeySet::load(std::slice::from_ref(&jwk), &[algorithm], &|_| None);
+        let set = set.unwrap();
+        let key = set.select(algorithm, Some(name)).unwrap();
+        let number = |text: &str| {
+            use base64::Engine;
+            let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).unwrap();
+            rsa::BigUint::from_bytes_be(&bytes)
+        };
+        let modulus = number(jwk["n"].as_str().unwrap());
+        let world = World::default();
+        // Not every signature leaves room for the modulus; another message makes another signature.
+        let found = (0..200).any(|round| {
+            let message = format!("message {round}");
+            let signature = keys.sign(name, algorithm.name(), message.as_bytes()).unwrap();
+            assert!(
+                key.verifies(algorithm, message.as_bytes(), &signature, &world),
+                "{name}"
+            );
+            let other = (rsa::BigUint::from_bytes_be(&signature) + &modulus).to_bytes_be();
+            let fits = other.len() == signature.len();
+            assert!(
+                !fits || !key.verifies(algorithm, message.as_bytes(), &other, &world),
+                "{name}"
+            );
+            fits
+        });
+        assert!(found, "{name}: no signature left room");
+    }
+}
+
+#[test]
+fn of_a_set_the_first_256_keys_are_looked_at() {
+    let jwk = Keys::shared().jwk("main-eddsa").unwrap();
+    let named = |n: usize| {
+        let mut jwk = jwk.clone();
+        jwk["kid"] = json!(format!("k{n}"));
+        jwk
+    };
+    let keys: Vec<Value> = (0..257).map(named).collect();
+    let (set, refused) = KeySet::load(&keys, &[Algorithm::EdDsa], &|_| None);
+    let set = set.unwrap();
+    assert_eq!(set.len(), 256);
+    assert!(set.knows("k255") && !set.knows("k256"));
+    assert_eq!(refused.iter().map(|key| key.index).collect::<Vec<_>>(), [256]);
+}

@@ -5,8 +5,8 @@
 //! nobody outside can aim at a place in the table.
 //!
 //! An entry ends with the first of: `exp` (without leeway: after that the token is verified
-//! again), `nbf` or `iat` not reached any more because the clock was set back, `ttl_seconds`, the
-//! key that verified it, the bounds `max_entries` and `max_bytes`.
+//! again), `nbf` or `iat` not reached any more because the clock was set back, `ttl_seconds`, a
+//! change of its issuer's keys, the bounds `max_entries` and `max_bytes`.
 
 use std::collections::hash_map::RandomState;
 use std::rc::Rc;
@@ -14,7 +14,6 @@ use std::rc::Rc;
 use lru::LruCache;
 
 use super::claims::{Claims, Validity};
-use super::{Key, KeySet};
 use crate::config::TokenCache;
 use crate::node::Now;
 
@@ -22,14 +21,10 @@ use crate::node::Now;
 const ENTRY_BYTES: usize = 256;
 
 /// A token whose signature and claims held.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Verdict {
     /// The place of its issuer in the configuration.
     pub(super) issuer: usize,
-    /// The key that verified it.
-    pub(super) key: Rc<Key>,
-    /// Whether it named its key (`kid`).
-    pub(super) named: bool,
     /// What later stages read of it.
     pub(super) claims: Rc<Claims>,
     /// When it holds.
@@ -103,14 +98,12 @@ impl VerifiedTokens {
         evicted
     }
 
-    /// Forgets the tokens of an issuer that the present keys might judge differently: those whose
-    /// key is gone, and those that named none, as another key may fit them now.
-    pub(super) fn keys_changed(&mut self, issuer: usize, keys: Option<&KeySet>) {
+    /// Forgets the tokens of an issuer whose keys are others than before: the present ones might
+    /// judge each of them differently.
+    pub(super) fn forget(&mut self, issuer: usize) {
         let mut bytes = self.bytes;
         self.entries.retain(|token, entry| {
-            let verdict = &entry.verdict;
-            let stays =
-                verdict.issuer != issuer || (verdict.named && keys.is_some_and(|keys| keys.holds(&verdict.key)));
+            let stays = entry.verdict.issuer != issuer;
             if !stays {
                 bytes = bytes.saturating_sub(entry.bytes(token));
             }

@@ -69,7 +69,7 @@ fn learn(engine: &mut Engine, world: &World, flow: &RequestFlow, body: &str) -> 
         status: 200,
         body: Some(body.as_bytes()),
     };
-    engine.question(errand(flow)).expect("begins");
+    engine.question(errand(flow), world).expect("begins");
     match engine.answered(errand(flow), answer, world) {
         Answered::Over {
             news: Some((awaited, learned)),
@@ -232,7 +232,7 @@ fn fetched(engine: &mut Engine, world: &World, fetch: Errand, names: &[&str]) ->
         status: 200,
         body: Some(set.as_bytes()),
     };
-    engine.question(fetch).expect("asked once");
+    engine.question(fetch, world).expect("asked once");
     match engine.answered(fetch, answer, world) {
         Answered::Over { news, .. } => news.map(|(_, learned)| learned),
         other => panic!("{other:?}"),
@@ -345,4 +345,67 @@ fn a_token_that_would_be_refused_anyway_waits_for_nothing() {
         "TOKEN_INVALID"
     );
     assert_eq!(world.counts(Counter::AuthRefusals(Refusal::Expired)), 1);
+}
+
+#[test]
+fn those_who_wait_with_one_token_have_it_verified_once() {
+    let (mut engine, world) = (remote_engine(), World::default());
+    let (errands, _) = engine.tick(&world);
+    let token = bearer("acme");
+    let headers = [("authorization", token.as_str())];
+    let flows: Vec<_> = (0..10)
+        .map(|_| waiting(start(&mut engine, &world, &headers)).0)
+        .collect();
+    let learned = fetched(&mut engine, &world, errands[0], &["main-eddsa"]).expect("news");
+    // Their tenant has room for two: the others are turned away, but not for their token.
+    for flow in flows {
+        let step = flow.resume(&mut engine, Resumption::Learned(&learned), &world);
+        assert!(["waits", "TENANT_LOOKUP_OVERLOADED"].contains(&code(&step)));
+    }
+    assert_eq!(world.counts(Counter::TokensVerified), 1);
+}
+
+#[test]
+fn the_trouble_of_one_issuer_takes_no_place_from_another_and_no_fetch() {
+    let remote = |issuer: &str| {
+        let set = json!({ "remote": { "cluster": "idp", "authority": "idp", "path": "/jwks" } });
+        json!({ "issuer": issuer, "algorithms": ["EdDSA"], "tenants": "any", "jwks": set })
+    };
+    let issuers = [remote("https://down.example.com"), remote("https://id.example.com")];
+    let (mut engine, world) = (engine(&json!({ "auth": { "issuers": issuers } })), World::default());
+    let (errands, _) = engine.tick(&world);
+    fetched(&mut engine, &world, errands[1], &["other-eddsa"]);
+    let made = json!({ "tenant": "acme", "key": "other-eddsa", "claims": { "iss": "https://down.example.com" } });
+    let token = case::Token::Made(serde_json::from_value(made).unwrap());
+    let forged = String::from_utf8(Mint::shared().token(&token, NOW).unwrap()).unwrap();
+    let forged = format!("Bearer {forged}");
+    let flood: Vec<_> = (0..300)
+        .map(|_| start(&mut engine, &world, &[("authorization", &forged)]))
+        .filter(|step| matches!(step, Step::Wait { .. }))
+        .collect();
+    assert_eq!(flood.len(), 128, "half of the places");
+    let token = bearer("acme");
+    let (flow, begins) = waiting(start(&mut engine, &world, &[("authorization", &token)]));
+    assert!(begins, "the other issuer is asked");
+    assert_eq!(flow.awaits(), Awaited::Keys(1));
+}
+
+#[test]
+fn a_fetch_is_begun_also_when_there_is_no_place_to_wait_for_it() {
+    let (mut engine, world) = (remote_engine(), World::default());
+    let (errands, _) = engine.tick(&world);
+    fetched(&mut engine, &world, errands[0], &["other-eddsa"]);
+    let token = bearer("acme");
+    let headers = [("authorization", token.as_str())];
+    let mut waits: Vec<_> = (0..256).map(|_| start(&mut engine, &world, &headers)).collect();
+    // The fetch that they wait for gets lost; the set stays.
+    world.pass(2_000);
+    engine.tick(&world);
+    world.pass(30_000);
+    assert_eq!(code(&start(&mut engine, &world, &headers)), "TOKEN_INVALID", "no place");
+    assert!(
+        engine.due_ms().is_some_and(|due_ms| due_ms <= 32_000),
+        "something is due at once"
+    );
+    waits.clear();
 }

@@ -2,9 +2,9 @@
 
 use std::cell::Cell;
 
+use native_signature::{Refused, verify};
 use tenant_policy::node::{Node, SignatureCheck};
 use tenant_policy::telemetry::{Counter, Gauge};
-use tiny_envoy::signature::{Refused, verify};
 
 /// A host that checks signatures by itself, as Envoy does, or one that does not.
 #[derive(Debug)]

@@ -39,13 +39,15 @@ impl Fixture {
     }
 
     fn begin_due(&mut self) -> Option<FetchId> {
-        self.keys
-            .begin_due(&self.settings, self.world.now_ms.get(), &self.world)
+        self.keys.begin_due(&self.settings, self.world.now_ms.get())
+    }
+
+    fn question(&mut self, fetch: FetchId) -> Option<Callout> {
+        self.keys.question(&self.settings, fetch.serial, &self.world)
     }
 
     fn prospect(&mut self, arrival: u64) -> Prospect {
-        self.keys
-            .prospect(&self.settings, arrival, self.world.now_ms.get(), &self.world)
+        self.keys.prospect(&self.settings, arrival, self.world.now_ms.get())
     }
 
     fn answered(&mut self, fetch: FetchId, status: u16, body: &str) -> Option<News> {
@@ -88,12 +90,12 @@ fn the_first_fetch_is_due_at_once_and_there_is_one_at_a_time() {
     let fetch = fixture.begin_due().expect("due");
     assert_eq!(fixture.begin_due(), None);
     assert_eq!(fixture.prospect(1), Prospect::Wait, "tokens wait for it");
-    let callout = fixture.keys.question(&fixture.settings, fetch.serial).expect("asked");
+    let callout = fixture.question(fetch).expect("asked");
     assert_eq!((callout.cluster.as_str(), callout.timeout_ms), ("idp", 2_000));
     assert!(callout.headers.contains(&(":path", "/jwks".to_owned())));
-    assert_eq!(fixture.keys.question(&fixture.settings, fetch.serial), None, "once");
+    assert_eq!(fixture.question(fetch), None, "once");
     let news = fixture.answered(fetch, 200, &set(&["main-eddsa"])).expect("wanted");
-    assert!(news.wakes && news.changed && news.failure.is_none());
+    assert!(news.changed && news.failure.is_none());
     assert!(fixture.knows("main-eddsa"));
     assert!(fixture.answered(fetch, 200, &set(&["other-eddsa"])).is_none(), "once");
     assert!(!fixture.knows("other-eddsa"));
@@ -123,7 +125,7 @@ fn failures_are_repeated_in_pauses_that_grow_up_to_ten_seconds() {
     ] {
         let before = fixture.now_ms();
         let news = fixture.fail();
-        assert_eq!((kind(&news), news.wakes), (Some(FetchFailure::ServerError), false));
+        assert_eq!(kind(&news), Some(FetchFailure::ServerError));
         let pause_ms = fixture.keys.due_ms() - before;
         assert!((expected_ms - 1..=expected_ms).contains(&pause_ms), "{pause_ms}");
         assert_eq!(fixture.prospect(0), Prospect::Wait, "no token hurries it");
@@ -147,7 +149,7 @@ fn the_last_good_set_serves_until_max_stale_after_its_freshness() {
     let end_ms = SETTINGS.0 + SETTINGS.1;
     while fixture.keys.due_ms() < end_ms {
         fixture.world.now_ms.set(fixture.keys.due_ms());
-        assert!(fixture.fail().wakes, "those who wait for another key are told");
+        fixture.fail();
         assert!(fixture.knows("main-eddsa"));
     }
     fixture.world.now_ms.set(end_ms - 1);
@@ -199,6 +201,27 @@ fn a_fetch_that_began_before_the_token_came_proves_nothing() {
     };
     fixture.answered(fetch, 200, &set(&["main-eddsa", "other-eddsa"]));
     assert!(fixture.knows("other-eddsa"));
+}
+
+#[test]
+fn a_failed_fetch_proves_nothing_either() {
+    let mut fixture = Fixture::new();
+    fixture.fetch(&["main-eddsa"]);
+    let arrival = fixture.keys.next_serial();
+    let Prospect::Begin(fetch) = fixture.prospect(arrival) else {
+        panic!("begins")
+    };
+    fixture.answered(fetch, 500, "");
+    assert_eq!(fixture.prospect(arrival), Prospect::Wait, "for the next try");
+    assert_eq!(
+        fixture.prospect(fixture.keys.next_serial()),
+        Prospect::Wait,
+        "so does who comes now"
+    );
+    fixture.world.pass(1_000);
+    fixture.fetch(&["main-eddsa", "other-eddsa"]);
+    assert!(fixture.knows("other-eddsa"));
+    assert_eq!(fixture.prospect(arrival), Prospect::None, "a good one does");
 }
 
 #[test]

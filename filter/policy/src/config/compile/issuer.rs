@@ -49,14 +49,11 @@ pub(super) fn issuer(raw: raw::RawIssuer, context: &Context<'_>, at: &Pointer, f
             tenant_set(&ids, &prefixes, context.fold, &at.child("tenants"), faults)
         }
     };
-    let keys = match raw.jwks {
-        None if !context.verifies => Some(KeySource::Elsewhere),
-        jwks => {
-            let jwks = jwks.unwrap_or_default();
-            let keys = jwks_source(jwks, algorithms.as_deref(), context, &at.child("jwks"), faults);
-            // What nobody needs is neither fetched nor kept.
-            keys.map(|keys| if context.verifies { keys } else { KeySource::Elsewhere })
-        }
+    let keys = if context.verifies {
+        let jwks = raw.jwks.unwrap_or_default();
+        jwks_source(jwks, algorithms.as_deref(), context, &at.child("jwks"), faults)
+    } else {
+        Some(KeySource::Elsewhere)
     };
     Some(Issuer::new(name?, audiences?, algorithms?, tenants?, keys?))
 }
