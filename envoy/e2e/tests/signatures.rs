@@ -158,7 +158,7 @@ async fn envoy_and_the_engine_say_the_same_of_thousands_of_signatures() -> anyho
     let world = world().await?;
     let log = world.envoy.logged_since(0).await?;
     ensure!(
-        log.iter().any(|line| line.contains("signatures: native")),
+        log.iter().any(|line| line.contains("signatures=native")),
         "the host's check is not in use: {log:?}"
     );
 

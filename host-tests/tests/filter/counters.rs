@@ -9,7 +9,7 @@ use tiny_envoy::{Answer, PeerRequest};
 use crate::world::{ACCOUNTS, World, config, world};
 
 /// All names. They are what dashboards are made of: a new name stands here too, an old one stays.
-const NAMES: [&str; 55] = [
+const NAMES: [&str; 57] = [
     "tenant_connection_errors_total.reason=bad_record~",
     "tenant_connection_errors_total.reason=server_error~",
     "tenant_connection_errors_total.reason=unauthorized~",
@@ -31,6 +31,7 @@ const NAMES: [&str; 55] = [
     "tenantgate_auth_refusals_total.reason=key_wait_overloaded~",
     "tenantgate_auth_refusals_total.reason=malformed~",
     "tenantgate_auth_refusals_total.reason=no_credential~",
+    "tenantgate_auth_refusals_total.reason=no_metadata~",
     "tenantgate_auth_refusals_total.reason=not_yet_valid~",
     "tenantgate_auth_refusals_total.reason=signature~",
     "tenantgate_auth_refusals_total.reason=tenant_claim~",
@@ -56,6 +57,7 @@ const NAMES: [&str; 55] = [
     "tenantgate_denials_total.code=TENANT_SUSPENDED~",
     "tenantgate_denials_total.code=TOKEN_INVALID~",
     "tenantgate_jwks_fetch_errors_total.reason=bad_set~",
+    "tenantgate_jwks_fetch_errors_total.reason=no_usable_key~",
     "tenantgate_jwks_fetch_errors_total.reason=server_error~",
     "tenantgate_jwks_fetch_errors_total.reason=too_large~",
     "tenantgate_jwks_fetch_errors_total.reason=unexpected_status~",

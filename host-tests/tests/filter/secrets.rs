@@ -83,7 +83,7 @@ fn secretive() -> World {
     let remote = json!({
         "issuer": REMOTE, "algorithms": ["ES256"], "tenants": "any",
         "jwks": { "remote": {
-            "cluster": "idp", "authority": "idp", "path": "/jwks", "refresh_seconds": 10, "unknown_kid_cooldown_seconds": 1,
+            "cluster": "idp", "authority": "idp", "path": "/jwks", "timeout_ms": 500, "refresh_seconds": 10, "unknown_kid_cooldown_seconds": 1,
         } },
     });
     config["auth"]["issuers"].as_array_mut().expect("a list").push(remote);

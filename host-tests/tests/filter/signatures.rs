@@ -59,7 +59,7 @@ fn assert_verifies(world: &mut World) {
 fn says(world: &World) -> &'static str {
     let logs = world.envoy.logs();
     let says = |what: &str| logs.iter().any(|line| line.message.contains(what));
-    match (says("signatures: native"), says("signatures: pure Rust")) {
+    match (says("signatures=native"), says("signatures=pure-rust")) {
         (true, false) => "native",
         (false, true) => "pure Rust",
         _ => panic!("{logs:#?}"),

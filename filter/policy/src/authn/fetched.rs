@@ -79,12 +79,6 @@ impl FetchedKeys {
         fetched.map_or(0, |fetched| fetched.keys.next_serial())
     }
 
-    /// Whether a key that is not there may exist: fetches fail.
-    pub(super) fn are_failing(&self, place: usize) -> bool {
-        let fetched = self.0.get(place).and_then(Option::as_ref);
-        fetched.is_some_and(|fetched| fetched.keys.failures() > 0)
-    }
-
     /// See [`RemoteKeys::prospect`].
     pub(super) fn prospect(&mut self, auth: &Auth, place: usize, arrival: u64, now_ms: u64) -> Prospect {
         match (settings(auth, place), self.at(place)) {

@@ -10,7 +10,7 @@
 //! 5. `exp`, `nbf`, `iat` and `aud` hold now ([`claims`]).
 //! 6. Exactly one of the issuer's keys fits `alg` and `kid`, and the signature holds ([`keys`]).
 //!    Where keys are fetched and the one that is needed is not there, the request may wait
-//!    ([`remote`]); 503 `KEYS_UNAVAILABLE` when it has waited in vain while none can be had.
+//!    ([`remote`]); 503 `KEYS_UNAVAILABLE` when it has waited in vain for a set.
 //!
 //! Nothing of a token is believed before rule 6 has passed; the rules before it can only refuse.
 //!
@@ -233,10 +233,10 @@ impl Authenticator {
         }
     }
 
-    /// What becomes of a request whose deadline has passed: it is the token's fault when there is a
-    /// set and it can be fetched, the keys' otherwise.
+    /// What becomes of a request whose deadline has passed: without a set it is the keys' fault,
+    /// with one the token's.
     pub(crate) fn give_up(&self, auth: &Auth, wait: &KeyWait, now: Now) -> Denial {
-        if self.fetched.are_there(wait.issuer, now.monotonic_ms) && !self.fetched.are_failing(wait.issuer) {
+        if self.fetched.are_there(wait.issuer, now.monotonic_ms) {
             return Denial::TokenInvalid(Refusal::KeyUnknown);
         }
         let issuer = auth.issuers.get(wait.issuer).map(Issuer::name);
