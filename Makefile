@@ -67,6 +67,11 @@ test-counts: test-tools wasm envoy ## all tests, then commit-ready counts in .ci
 .PHONY: check
 check: check-tools check-scripts check-format check-lints check-purity check-docs check-dependencies ## formatting, lints, docs, dependencies
 
+.PHONY: bench
+bench: bench-tools wasm envoy ## CPU time per request in a real Envoy, of the filter and of what people run instead (BENCH=arguments)
+	@cargo build --locked -p envoy-bench
+	@exec cargo run -q --locked -p envoy-bench -- $(BENCH)
+
 .PHONY: fmt
 fmt: fmt-tools ## format the Rust code
 	@cargo fmt --all
@@ -132,12 +137,12 @@ $(DENY): | check-tools
 
 # --- prerequisites: one clear line each ---
 
-.PHONY: build-tools envoy-tools demo-tools test-tools check-tools fmt-tools
+.PHONY: build-tools envoy-tools demo-tools bench-tools test-tools check-tools fmt-tools
 build-tools:
 	@$(call need,$(BUILD_TOOLS))
 envoy-tools:
 	@$(call need,$(ENVOY_TOOLS))
-demo-tools:
+demo-tools bench-tools:
 	@$(call need,$(BUILD_TOOLS) $(ENVOY_TOOLS))
 test-tools:
 	@$(call need,$(BUILD_TOOLS) python3)
