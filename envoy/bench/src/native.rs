@@ -35,27 +35,44 @@ function envoy_on_request(handle)
 end
 "#;
 
-/// `jwt_authn` that verifies every token. With the cache it also hands the claims on, for Lua.
-pub(crate) fn jwt_authn(keys: &Value, cache: bool) -> Value {
-    let mut provider = json!({
-        "issuer": ISSUER,
-        "audiences": [AUDIENCE],
-        "forward": true,
-        "local_jwks": { "inline_string": keys.to_string() },
-    });
-    if cache {
-        // Room for all; the default of 100 would miss every time.
-        provider["jwt_cache_config"] = json!({ "jwt_cache_size": TENANTS * 10 });
-        provider["payload_in_metadata"] = "claims".into();
+/// A `jwt_authn` for the tokens of the corpus, and what it does besides verifying them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct JwtAuthn {
+    /// Remembers verified tokens.
+    pub(crate) cache: bool,
+    /// Hands the claims on to filters behind it.
+    pub(crate) claims_to_metadata: bool,
+    /// Hands the tenant on to the upstream.
+    pub(crate) tenant_to_header: bool,
+}
+
+impl JwtAuthn {
+    pub(crate) fn filter(self, keys: &Value) -> Value {
+        let mut provider = json!({
+            "issuer": ISSUER,
+            "audiences": [AUDIENCE],
+            "forward": true,
+            "local_jwks": { "inline_string": keys.to_string() },
+        });
+        if self.cache {
+            // Room for all; the default of 100 would miss every time.
+            provider["jwt_cache_config"] = json!({ "jwt_cache_size": TENANTS * 10 });
+        }
+        if self.claims_to_metadata {
+            provider["payload_in_metadata"] = "claims".into();
+        }
+        if self.tenant_to_header {
+            provider["claim_to_headers"] = json!([{ "header_name": "x-tenant-id", "claim_name": "tenantId" }]);
+        }
+        json!({
+            "name": "envoy.filters.http.jwt_authn",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+                "providers": { "main": provider },
+                "rules": [{ "match": { "prefix": "/" }, "requires": { "provider_name": "main" } }],
+            },
+        })
     }
-    json!({
-        "name": "envoy.filters.http.jwt_authn",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
-            "providers": { "main": provider },
-            "rules": [{ "match": { "prefix": "/" }, "requires": { "provider_name": "main" } }],
-        },
-    })
 }
 
 /// Lua that scopes headers by the claims that `jwt_authn` has verified.

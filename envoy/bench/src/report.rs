@@ -15,8 +15,9 @@ pub(crate) struct Series {
 }
 
 /// Setups that answer a question together: what the first costs more than the second.
-const QUESTIONS: [(Setup, Setup); 5] = [
+const QUESTIONS: [(Setup, Setup); 6] = [
     (Setup::Fresh, Setup::JwtFresh),
+    (Setup::Fresh, Setup::JwtHeader),
     (Setup::Seen, Setup::JwtCache),
     (Setup::Seen, Setup::Identity),
     (Setup::Tenancy, Setup::Lua),

@@ -9,7 +9,7 @@ use corpus::mint::Keys;
 use envoy_run::Bootstrap;
 use serde_json::{Value, json};
 
-use crate::native;
+use crate::native::{self, JwtAuthn};
 use crate::tokens::KEY;
 
 /// One way to set up an Envoy, and which tokens it gets.
@@ -27,6 +27,8 @@ pub(crate) enum Setup {
     JwtSeen,
     /// The same, each token once
     JwtFresh,
+    /// The same, and the tenant's claim goes into `x-tenant-id`, as with `fresh`
+    JwtHeader,
     /// `jwt_authn` with its cache, the tokens of `seen`
     JwtCache,
     /// The filter with a warm Tenant Manager: tenant header set, two keys scoped
@@ -57,6 +59,22 @@ pub(crate) struct Promise {
     pub(crate) scopes: bool,
 }
 
+const HEADER: JwtAuthn = JwtAuthn {
+    cache: false,
+    claims_to_metadata: false,
+    tenant_to_header: true,
+};
+const CACHE: JwtAuthn = JwtAuthn {
+    cache: true,
+    claims_to_metadata: false,
+    tenant_to_header: false,
+};
+const LUA: JwtAuthn = JwtAuthn {
+    cache: true,
+    claims_to_metadata: true,
+    tenant_to_header: false,
+};
+
 /// Who answers besides the Envoy that is measured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Servers {
@@ -78,7 +96,7 @@ impl Setup {
 
     pub(crate) fn traffic(self) -> Traffic {
         match self {
-            Self::Fresh | Self::JwtFresh => Traffic::Fresh,
+            Self::Fresh | Self::JwtFresh | Self::JwtHeader => Traffic::Fresh,
             _ => Traffic::Seen,
         }
     }
@@ -87,7 +105,7 @@ impl Setup {
         let (verifies, names_tenant, scopes) = match self {
             Self::None | Self::Identity => (false, false, false),
             Self::JwtSeen | Self::JwtFresh | Self::JwtCache => (true, false, false),
-            Self::Seen | Self::Fresh => (true, true, false),
+            Self::Seen | Self::Fresh | Self::JwtHeader => (true, true, false),
             Self::Tenancy | Self::Lua | Self::Authz => (true, true, true),
         };
         Promise {
@@ -110,11 +128,12 @@ impl Setup {
             Self::Identity => json!({ "version": "v1", "enabled": false }),
             Self::Seen | Self::Fresh => with_filter(&keys),
             Self::Tenancy => with_tenancy(&keys),
-            Self::JwtSeen | Self::JwtFresh => return Ok(with(bootstrap, [native::jwt_authn(&keys, false)])),
-            Self::JwtCache => return Ok(with(bootstrap, [native::jwt_authn(&keys, true)])),
-            Self::Lua => return Ok(with(bootstrap, [native::jwt_authn(&keys, true), native::lua()])),
+            Self::JwtSeen | Self::JwtFresh => return Ok(with(bootstrap, [JwtAuthn::default().filter(&keys)])),
+            Self::JwtHeader => return Ok(with(bootstrap, [HEADER.filter(&keys)])),
+            Self::JwtCache => return Ok(with(bootstrap, [CACHE.filter(&keys)])),
+            Self::Lua => return Ok(with(bootstrap, [LUA.filter(&keys), native::lua()])),
             Self::Authz => {
-                let filters = [native::jwt_authn(&keys, true), native::lua(), native::ext_authz()];
+                let filters = [LUA.filter(&keys), native::lua(), native::ext_authz()];
                 let mut bootstrap = with(bootstrap, filters);
                 let clusters = &mut bootstrap.root_mut()["static_resources"]["clusters"];
                 if let Some(clusters) = clusters.as_array_mut() {
