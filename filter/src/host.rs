@@ -65,6 +65,20 @@ mod abi {
             headers_size: usize,
             grpc_status: i32,
         ) -> u32;
+        pub(super) fn proxy_get_property(
+            path: *const u8,
+            path_size: usize,
+            data: *mut *mut u8,
+            size: *mut usize,
+        ) -> u32;
+        pub(super) fn proxy_call_foreign_function(
+            name: *const u8,
+            name_size: usize,
+            arguments: *const u8,
+            arguments_size: usize,
+            data: *mut *mut u8,
+            size: *mut usize,
+        ) -> u32;
         pub(super) fn proxy_continue_stream(stream: u32) -> u32;
         pub(super) fn proxy_set_effective_context(context: u32) -> u32;
         pub(super) fn proxy_get_shared_data(
@@ -190,6 +204,14 @@ impl Metric {
             Self::Gauge => 1,
         }
     }
+}
+
+/// Random bits from the host; none of them set where it has none to give.
+pub(crate) fn random() -> u32 {
+    let mut bytes = [0; 4];
+    // What is drawn is jitter: without it everything still works.
+    let _ = getrandom::getrandom(&mut bytes);
+    u32::from_le_bytes(bytes)
 }
 
 /// Milliseconds since the Unix epoch; 0 before it.
@@ -370,6 +392,29 @@ pub(crate) fn continue_request() -> Result<()> {
 pub(crate) fn set_effective_context(context: u32) -> Result<()> {
     // SAFETY: no memory is shared.
     check(unsafe { abi::proxy_set_effective_context(context) })
+}
+
+/// A property of the current stream, by the names on the way to it.
+pub(crate) fn property(path: &[&str]) -> Result<Vec<u8>> {
+    let path = path.join("\0");
+    // SAFETY: the host reads the path during the call and writes to the two return places only.
+    returned(|data, size| unsafe { abi::proxy_get_property(path.as_ptr(), path.len(), data, size) })
+}
+
+/// Calls a function that the host offers beyond the ABI.
+pub(crate) fn call_foreign_function(name: &str, arguments: &[u8]) -> Result<Vec<u8>> {
+    // SAFETY: the host reads name and arguments during the call and writes to the two return places
+    // only.
+    returned(|data, size| unsafe {
+        abi::proxy_call_foreign_function(
+            name.as_ptr(),
+            name.len(),
+            arguments.as_ptr(),
+            arguments.len(),
+            data,
+            size,
+        )
+    })
 }
 
 /// Makes an HTTP call in the name of the SDK's active context; gives its token.

@@ -8,17 +8,21 @@
 //! 3. *Reply*: a local response, and the request is over.
 //! 4. *Wait*: the stream is paused, body and trailers with it, and the flow is put among the
 //!    waiting ([`waiting`]) with its deadline.
-//! 5. Who begins a lookup puts its number on this worker's own queue; `on_queue_ready`
-//!    ([`root`]) makes the call, so that it belongs to the root context and outlives the stream.
+//! 5. Who begins an errand (a tenant's lookup, the fetch of an issuer's keys) puts it on this
+//!    worker's own queue; `on_queue_ready` ([`root`]) makes the call, so that it belongs to the root
+//!    context and outlives the stream.
 //! 6. `on_http_call_response` gives the answer to the engine and wakes every stream that waits
-//!    for it; `on_tick` ends waits whose deadline has passed.
+//!    for it; `on_tick` ends waits whose deadline has passed and makes the calls that are due by
+//!    time alone.
 //!
 //! Every hostcall stands in [`host`].
 
 mod host;
 mod http;
 mod metrics;
+mod node;
 mod root;
+mod signatures;
 mod waiting;
 
 #[allow(

@@ -1,26 +1,22 @@
-//! The engine's counters as host metrics, and the clocks: the engine's [`Node`].
-
-use std::time::Instant;
+//! The engine's counters as host metrics.
 
 use proxy_wasm::types::LogLevel;
-use tenant_policy::node::Node;
 use tenant_policy::telemetry::{Counter, Gauge};
 
 use crate::host;
 
-/// The node as this worker sees it.
+/// The host's ids of the engine's metrics.
 #[derive(Debug)]
-pub(crate) struct HostNode {
-    start: Instant,
+pub(crate) struct Metrics {
     /// In the order of [`Counter::all`].
     counters: Vec<Option<u32>>,
     consumers: Option<u32>,
 }
 
-impl HostNode {
+impl Metrics {
     /// Defines every metric, so that all of them show before they move. One that the host
     /// refuses is logged and not counted; requests do not suffer from it.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn define() -> Self {
         let define = |kind, name: &str| match host::define_metric(kind, name) {
             Ok(id) => Some(id),
             Err(host::Refused(status)) => {
@@ -32,31 +28,20 @@ impl HostNode {
             }
         };
         Self {
-            start: Instant::now(),
             counters: Counter::all()
                 .map(|counter| define(host::Metric::Counter, counter.name()))
                 .collect(),
             consumers: define(host::Metric::Gauge, Gauge::TenantConsumersActive.name()),
         }
     }
-}
 
-impl Node for HostNode {
-    fn realtime_ms(&self) -> u64 {
-        host::realtime_ms()
-    }
-
-    fn monotonic_ms(&self) -> u64 {
-        host::monotonic_ms(self.start)
-    }
-
-    fn count(&self, counter: Counter) {
+    pub(crate) fn count(&self, counter: Counter) {
         if let Some(Some(id)) = self.counters.get(counter.index()).copied() {
             host::increment_metric(id, 1);
         }
     }
 
-    fn adjust(&self, gauge: Gauge, by: i64) {
+    pub(crate) fn adjust(&self, gauge: Gauge, by: i64) {
         let id = match gauge {
             Gauge::TenantConsumersActive => self.consumers,
         };

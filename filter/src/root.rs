@@ -8,14 +8,15 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{ContextType, LogLevel};
 use tenant_policy::config::{self, Plugin};
 use tenant_policy::engine::Engine;
+use tenant_policy::errand::{Answer, Answered, Callout, Errand};
 use tenant_policy::flow::{Resumption, Step};
 use tenant_policy::node::Node;
-use tenant_policy::resolve::{Answer, Answered, Callout, LookupId};
+use tenant_policy::remark::Remark;
 use tenant_policy::telemetry::Counter;
 
 use crate::host;
 use crate::http::{self, Exchange, Identity, Stream, Unconfigured};
-use crate::metrics::HostNode;
+use crate::node::HostNode;
 use crate::waiting::{Waiter, Waiting};
 
 /// Counts the queues of all VMs of a node, so that each has a name of its own.
@@ -81,15 +82,23 @@ impl Root {
                 let Some(queue) = own_queue() else {
                     return false;
                 };
+                let node = HostNode::new();
+                let signatures = if node.has_native_signatures() {
+                    "native"
+                } else {
+                    "pure Rust"
+                };
                 host::log(
                     LogLevel::Info,
-                    &format!("tenantgate {version}: enforcing {}", config.summary()),
+                    &format!(
+                        "tenantgate {version}: enforcing {}, signatures: {signatures}",
+                        config.summary()
+                    ),
                 );
-                let node = HostNode::new();
                 for _ in &compiled.warnings {
                     node.count(Counter::KeysRefused);
                 }
-                self.mode = Mode::MultiTenant(Rc::new(Worker {
+                let worker = Rc::new(Worker {
                     context: self.context,
                     queue,
                     node,
@@ -97,7 +106,9 @@ impl Root {
                     waiting: RefCell::default(),
                     calls: RefCell::default(),
                     ticks: Cell::default(),
-                }));
+                });
+                worker.tick();
+                self.mode = Mode::MultiTenant(worker);
             }
         }
         true
@@ -142,7 +153,7 @@ impl RootContext for Root {
 
     fn on_queue_ready(&mut self, queue: u32) {
         if let Some(worker) = self.worker().filter(|worker| worker.queue == queue) {
-            worker.start_lookups();
+            worker.start_errands();
         }
     }
 
@@ -174,87 +185,86 @@ pub(crate) struct Worker {
     pub(crate) node: HostNode,
     pub(crate) engine: RefCell<Engine>,
     pub(crate) waiting: RefCell<Waiting>,
-    /// Token of a call under way → the lookup that it is for.
-    calls: RefCell<HashMap<u32, LookupId>>,
+    /// Token of a call under way → the errand that it is for.
+    calls: RefCell<HashMap<u32, Errand>>,
     ticks: Cell<Ticks>,
 }
 
 impl Worker {
-    /// Has a lookup started by the root context. The call must not belong to the stream that
+    /// Has an errand started by the root context. The call must not belong to the stream that
     /// needs it first: it would be lost with that stream, and with it everyone who waits.
-    fn request_lookup(&self, lookup: LookupId, stream: u32) {
-        if host::enqueue(self.queue, &lookup.to_bytes()).is_err() {
-            self.settle(lookup, Answer::Unreachable);
+    fn request(&self, errand: Errand, stream: u32) {
+        if host::enqueue(self.queue, &errand.to_bytes()).is_err() {
+            self.settle(errand, Answer::Unreachable);
             let _ = host::set_effective_context(stream);
         }
     }
 
-    fn start_lookups(&self) {
+    fn start_errands(&self) {
         while let Some(item) = host::dequeue(self.queue) {
-            let Some(lookup) = LookupId::from_bytes(&item) else {
-                continue;
-            };
-            let callout = self.engine.borrow_mut().question(lookup);
-            if let Some(callout) = callout {
-                self.call(lookup, &callout);
+            if let Some(errand) = Errand::from_bytes(&item) {
+                self.start(errand);
             }
         }
     }
 
-    fn call(&self, lookup: LookupId, callout: &Callout) {
+    /// Makes the first call of an errand, in the root context.
+    fn start(&self, errand: Errand) {
+        let callout = self.engine.borrow_mut().question(errand);
+        if let Some(callout) = callout {
+            self.call(errand, &callout);
+        }
+    }
+
+    fn call(&self, errand: Errand, callout: &Callout) {
         match host::http_call(&callout.cluster, &callout.headers, callout.timeout_ms) {
             Ok(token) => {
-                self.calls.borrow_mut().insert(token, lookup);
+                self.calls.borrow_mut().insert(token, errand);
             }
-            // No such cluster, or no endpoint in it. The warning about failing lookups is bounded.
+            // No such cluster, or no endpoint in it. The warning about failing errands is bounded.
             Err(status) => {
                 let cluster = &callout.cluster;
                 host::log(
                     LogLevel::Debug,
                     &format!("call to cluster {cluster} refused by the host: {status:?}"),
                 );
-                self.settle(lookup, Answer::Unreachable);
+                self.settle(errand, Answer::Unreachable);
             }
         }
     }
 
     fn call_answered(&self, token: u32, headers: usize, body_size: usize) {
-        let Some(lookup) = self.calls.borrow_mut().remove(&token) else {
+        let Some(errand) = self.calls.borrow_mut().remove(&token) else {
             return;
         };
         // A reset in the middle of the body arrives as a callback without headers.
         if headers == 0 {
-            self.settle(lookup, Answer::Unreachable);
+            self.settle(errand, Answer::Unreachable);
             return;
         }
         let status = host::call_response_status();
-        let max = self.engine.borrow().max_body_bytes();
+        let max = self.engine.borrow().max_body_bytes(errand);
         let body = if body_size > max {
             None
         } else {
             host::call_response_body(max).ok()
         };
         let body = body.as_ref().map(|body| body.as_slice());
-        self.settle(lookup, Answer::Http { status, body });
+        self.settle(errand, Answer::Http { status, body });
     }
 
     /// Gives an answer to the engine, and what it means to everyone who waits for it.
-    fn settle(&self, lookup: LookupId, answer: Answer<'_>) {
-        let answered = self.engine.borrow_mut().answered(lookup, answer, &self.node);
+    fn settle(&self, errand: Errand, answer: Answer<'_>) {
+        let answered = self.engine.borrow_mut().answered(errand, answer, &self.node);
         match answered {
-            Answered::Again(callout) => self.call(lookup, &callout),
-            Answered::Settled { outcome, complaint } => {
-                if let Some(failure) = complaint {
-                    let (reason, meaning) = (failure.name(), failure.meaning());
-                    host::log(
-                        LogLevel::Warn,
-                        &format!("tenant lookups fail: {reason}: {meaning} (said once a minute)"),
-                    );
+            Answered::Again(callout) => self.call(errand, &callout),
+            Answered::Over { news, remarks } => {
+                say(&remarks);
+                if let Some((awaited, learned)) = news {
+                    let waiters = self.waiting.borrow_mut().for_awaited(awaited);
+                    self.wake(waiters, Resumption::Learned(&learned));
                 }
-                let waiters = self.waiting.borrow_mut().for_lookup(lookup);
-                self.wake(waiters, Resumption::Learned(&outcome));
             }
-            Answered::Forgotten => {}
         }
         self.schedule();
     }
@@ -274,18 +284,17 @@ impl Worker {
             },
             Step::Reply(refused) => http::refuse(&refused, exchange),
             Step::Wait { edits, flow, begins } => {
-                let lookup = flow.lookup();
                 match http::edit(&edits) {
                     Ok(()) => {
                         let exchange = Rc::clone(exchange);
                         self.waiting.borrow_mut().insert(Waiter { stream, flow, exchange });
                     }
-                    // The request is over; its lookup is not, others may have joined it.
+                    // The request is over; its errand is not, others may wait for it.
                     Err(refused) => self.give_up(exchange, "headers cannot be edited", refused),
                 }
                 self.schedule();
-                if begins {
-                    self.request_lookup(lookup, stream);
+                if let Some(errand) = begins {
+                    self.request(errand, stream);
                 }
             }
         }
@@ -307,7 +316,7 @@ impl Worker {
             if exchange.is_refused() || host::set_effective_context(stream).is_err() {
                 continue;
             }
-            let step = flow.resume(&self.engine.borrow(), resumption, &self.node);
+            let step = flow.resume(&mut self.engine.borrow_mut(), resumption, &self.node);
             self.proceed(stream, &exchange, step);
             if exchange.has_passed()
                 && let Err(refused) = host::continue_request()
@@ -318,17 +327,23 @@ impl Worker {
         let _ = host::set_effective_context(self.context);
     }
 
+    /// Does what is due by time, in the root context.
     fn tick(&self) {
         // Whatever the host was asked for last, it goes on ticking at that period.
         self.ticks.set(Ticks::Unknown);
         let overdue = self.waiting.borrow_mut().overdue(self.node.monotonic_ms());
         self.wake(overdue, Resumption::DeadlinePassed);
+        let (errands, remarks) = self.engine.borrow_mut().tick(&self.node);
+        say(&remarks);
+        for errand in errands {
+            self.start(errand);
+        }
         self.schedule();
     }
 
     /// Has the host tick when something is due next, and not at all when nothing is.
     fn schedule(&self) {
-        let engine_due = self.engine.borrow_mut().tick(&self.node);
+        let engine_due = self.engine.borrow().due_ms();
         let waiting_due = self.waiting.borrow().next_deadline_ms();
         let wanted = match [engine_due, waiting_due].into_iter().flatten().min() {
             Some(due_ms) => Ticks::At(due_ms),
@@ -342,6 +357,17 @@ impl Worker {
             Ticks::Off | Ticks::Unknown => 0,
         };
         host::tick_every(u32::try_from(period_ms).unwrap_or_default());
+    }
+}
+
+fn say(remarks: &[Remark]) {
+    for remark in remarks {
+        let level = if remark.is_warning() {
+            LogLevel::Warn
+        } else {
+            LogLevel::Info
+        };
+        host::log(level, &remark.to_string());
     }
 }
 

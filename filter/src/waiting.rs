@@ -1,10 +1,10 @@
-//! The streams that wait: each has one flow, one lookup and one deadline.
+//! The streams that wait: each has one flow, one thing that it waits for and one deadline.
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
+use tenant_policy::errand::Awaited;
 use tenant_policy::flow::RequestFlow;
-use tenant_policy::resolve::LookupId;
 
 use crate::http::Exchange;
 
@@ -24,7 +24,7 @@ pub(crate) struct Waiter {
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     waiters: HashMap<u32, Waiter>,
-    by_lookup: HashMap<LookupId, BTreeSet<u32>>,
+    by_awaited: HashMap<Awaited, BTreeSet<u32>>,
     by_deadline: BTreeSet<(u64, u32)>,
 }
 
@@ -32,7 +32,7 @@ impl Waiting {
     pub(crate) fn insert(&mut self, waiter: Waiter) {
         let stream = waiter.stream;
         self.remove(stream);
-        self.by_lookup.entry(waiter.flow.lookup()).or_default().insert(stream);
+        self.by_awaited.entry(waiter.flow.awaits()).or_default().insert(stream);
         self.by_deadline.insert((waiter.flow.deadline_ms(), stream));
         self.waiters.insert(stream, waiter);
     }
@@ -41,19 +41,19 @@ impl Waiting {
     pub(crate) fn remove(&mut self, stream: u32) -> Option<Waiter> {
         let waiter = self.waiters.remove(&stream)?;
         self.by_deadline.remove(&(waiter.flow.deadline_ms(), stream));
-        let lookup = waiter.flow.lookup();
-        if let Some(streams) = self.by_lookup.get_mut(&lookup) {
+        let awaited = waiter.flow.awaits();
+        if let Some(streams) = self.by_awaited.get_mut(&awaited) {
             streams.remove(&stream);
             if streams.is_empty() {
-                self.by_lookup.remove(&lookup);
+                self.by_awaited.remove(&awaited);
             }
         }
         Some(waiter)
     }
 
-    /// Takes out everyone who waits for a lookup, in the order of arrival.
-    pub(crate) fn for_lookup(&mut self, lookup: LookupId) -> Vec<Waiter> {
-        let streams = self.by_lookup.remove(&lookup).unwrap_or_default();
+    /// Takes out everyone who waits for this, in the order of arrival.
+    pub(crate) fn for_awaited(&mut self, awaited: Awaited) -> Vec<Waiter> {
+        let streams = self.by_awaited.remove(&awaited).unwrap_or_default();
         streams.into_iter().filter_map(|stream| self.remove(stream)).collect()
     }
 

@@ -61,6 +61,8 @@ codes! {
     ServiceNotConfigured = "SERVICE_NOT_CONFIGURED",
     /// The Tenant Manager gives no usable answer.
     TenantManagerUnavailable = "TENANT_MANAGER_UNAVAILABLE",
+    /// The issuer's keys have not come yet.
+    KeysUnavailable = "KEYS_UNAVAILABLE",
     /// Too many wait.
     TenantLookupOverloaded = "TENANT_LOOKUP_OVERLOADED",
     /// The host refused what forwarding needs.
@@ -83,6 +85,8 @@ pub enum Denial {
     CredentialMissing,
     /// The credential does not hold.
     TokenInvalid(Refusal),
+    /// There are no keys of its issuer to verify the credential with.
+    KeysUnavailable,
     /// The token holds, and names no tenant.
     TenantClaimMissing,
     /// The token holds, and names no possible tenant.
@@ -186,13 +190,13 @@ impl Denial {
         let detail = match self {
             Self::PathRejected(rejection) => rejection.name(),
             Self::KeyRejected { header, reason } => return Some(format!("header {header} {reason}")),
-            Self::CredentialMissing => "no usable credential",
-            Self::TokenInvalid(refusal) => refusal.name(),
-            Self::TenantClaimMissing => "no tenant claim",
+            Self::CredentialMissing | Self::TokenInvalid(_) | Self::TenantClaimMissing | Self::TenantIdInvalid => {
+                return self.auth_refusal().map(|refusal| refusal.name().to_owned());
+            }
+            Self::KeysUnavailable => "no key set has come yet",
             Self::ManagerUnavailable(Some(failure)) => failure.name(),
             Self::ManagerUnavailable(None) => "deadline",
-            Self::TenantIdInvalid
-            | Self::TenantRefused { .. }
+            Self::TenantRefused { .. }
             | Self::AccessDenied
             | Self::TenantNotFound(_)
             | Self::RouteNotFound
@@ -205,6 +209,29 @@ impl Denial {
         Some(detail.to_owned())
     }
 
+    /// Why the caller is not believed, for every denial with 401.
+    pub fn auth_refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::CredentialMissing => Some(Refusal::NoCredential),
+            Self::TokenInvalid(refusal) => Some(*refusal),
+            Self::TenantClaimMissing => Some(Refusal::TenantClaim),
+            Self::TenantIdInvalid => Some(Refusal::TenantId),
+            Self::PathRejected(_)
+            | Self::KeyRejected { .. }
+            | Self::KeysUnavailable
+            | Self::TenantRefused { .. }
+            | Self::AccessDenied
+            | Self::TenantNotFound(_)
+            | Self::RouteNotFound
+            | Self::NotProvisioned
+            | Self::SchemaInvalid
+            | Self::ServiceNotConfigured
+            | Self::ManagerUnavailable(_)
+            | Self::LookupOverloaded
+            | Self::HostRefused => None,
+        }
+    }
+
     /// `WWW-Authenticate` of a 401 (RFC 6750 §3): an error code only when a credential came.
     fn challenge(&self) -> &'static str {
         match self {
@@ -215,7 +242,11 @@ impl Denial {
 
     /// Whole seconds, at least 1 (RFC 9110 §10.2.3), for what may pass by itself.
     fn retry_after_seconds(&self) -> Option<u32> {
-        matches!(self, Self::ManagerUnavailable(_) | Self::LookupOverloaded).then_some(1)
+        matches!(
+            self,
+            Self::ManagerUnavailable(_) | Self::LookupOverloaded | Self::KeysUnavailable
+        )
+        .then_some(1)
     }
 
     fn row(&self) -> Row {
@@ -302,6 +333,13 @@ impl Denial {
                 "Service Unavailable",
                 "the tenant cannot be looked up at the moment",
             ),
+            Self::KeysUnavailable => row(
+                503,
+                14,
+                Code::KeysUnavailable,
+                "Service Unavailable",
+                "the token cannot be verified at the moment",
+            ),
             Self::LookupOverloaded => row(
                 503,
                 14,
@@ -369,6 +407,7 @@ mod tests {
                 reason: "empty",
             },
             Denial::CredentialMissing,
+            Denial::KeysUnavailable,
             Denial::TokenInvalid(Refusal::Signature),
             Denial::TenantClaimMissing,
             Denial::TenantIdInvalid,

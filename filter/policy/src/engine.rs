@@ -1,9 +1,12 @@
 //! What lasts longer than a request: configuration and mutable state, one per plugin and worker.
 
+use crate::authn::{Authenticator, MAX_SET_BYTES};
 use crate::config::Config;
+use crate::errand::{Answer, Answered, Callout, Errand};
 use crate::node::Node;
+use crate::remark::Remark;
 use crate::request::RequestHead;
-use crate::resolve::{Answer, Answered, Callout, LookupId, Resolver};
+use crate::resolve::Resolver;
 use crate::sanitize::{Place, Sanitizer};
 use crate::scope::Edit;
 
@@ -12,6 +15,7 @@ use crate::scope::Edit;
 pub struct Engine {
     pub(crate) config: Config,
     pub(crate) sanitizer: Sanitizer,
+    pub(crate) authenticator: Authenticator,
     pub(crate) resolver: Option<Resolver>,
 }
 
@@ -19,34 +23,40 @@ impl Engine {
     /// An engine with empty caches.
     pub fn new(config: Config) -> Self {
         let sanitizer = Sanitizer::new(&config);
+        let authenticator = Authenticator::new(&config.auth);
         let resolver = config.tenant_manager.as_ref().map(Resolver::new);
         Self {
             config,
             sanitizer,
+            authenticator,
             resolver,
         }
     }
 
-    /// Largest body of the Tenant Manager that [`Self::answered`] wants to see, in bytes.
-    pub fn max_body_bytes(&self) -> usize {
-        self.config
-            .tenant_manager
-            .as_ref()
-            .map_or(0, |manager| manager.max_body_bytes)
+    /// Largest body that [`Self::answered`] wants to see for an errand, in bytes.
+    pub fn max_body_bytes(&self, errand: Errand) -> usize {
+        let manager = self.config.tenant_manager.as_ref();
+        match errand {
+            Errand::Lookup(_) => manager.map_or(0, |manager| manager.max_body_bytes),
+            Errand::Fetch(_) => MAX_SET_BYTES,
+        }
     }
 
-    /// The first call of a lookup that a [`crate::flow::Step::Wait`] asked for; `None` when it
-    /// is under way or over.
-    pub fn question(&mut self, lookup: LookupId) -> Option<Callout> {
-        self.resolver.as_mut()?.question(&self.config, lookup)
+    /// The first call of an errand that a [`crate::flow::Step::Wait`] or [`Self::tick`] asked for;
+    /// `None` when it is under way or over.
+    pub fn question(&mut self, errand: Errand) -> Option<Callout> {
+        match errand {
+            Errand::Lookup(lookup) => self.resolver.as_mut()?.question(&self.config, lookup),
+            Errand::Fetch(fetch) => self.authenticator.question(&self.config.auth, fetch),
+        }
     }
 
-    /// Takes in what came of a lookup's call. [`Answered::Settled`] is for every request that
-    /// waits for this lookup.
-    pub fn answered(&mut self, lookup: LookupId, answer: Answer<'_>, node: &impl Node) -> Answered {
-        match self.resolver.as_mut() {
-            Some(resolver) => resolver.answered(&self.config, lookup, answer, node),
-            None => Answered::Forgotten,
+    /// Takes in what came of an errand's call.
+    pub fn answered(&mut self, errand: Errand, answer: Answer<'_>, node: &impl Node) -> Answered {
+        match (errand, self.resolver.as_mut()) {
+            (Errand::Lookup(lookup), Some(resolver)) => resolver.answered(&self.config, lookup, answer, node),
+            (Errand::Lookup(_), None) => Answered::FORGOTTEN,
+            (Errand::Fetch(fetch), _) => self.authenticator.answered(&self.config.auth, fetch, answer, node),
         }
     }
 
@@ -62,9 +72,18 @@ impl Engine {
         }
     }
 
-    /// Does what is due by time alone. Gives the monotonic millisecond at which it wants to be
-    /// called again, if at all.
-    pub fn tick(&mut self, node: &impl Node) -> Option<u64> {
-        self.resolver.as_mut()?.tick(node)
+    /// Does what is due by time alone, at the start too. Gives the errands that must be started
+    /// now, and what the log should hear of.
+    pub fn tick(&mut self, node: &impl Node) -> (Vec<Errand>, Vec<Remark>) {
+        if let Some(resolver) = self.resolver.as_mut() {
+            resolver.tick(node);
+        }
+        self.authenticator.tick(&self.config.auth, node)
+    }
+
+    /// When [`Self::tick`] is due next, in monotonic milliseconds; `None`: not by itself.
+    pub fn due_ms(&self) -> Option<u64> {
+        let resolver = self.resolver.as_ref().and_then(Resolver::due_ms);
+        [resolver, self.authenticator.due_ms()].into_iter().flatten().min()
     }
 }

@@ -1,14 +1,15 @@
 //! The whole request on one page.
 
-use crate::authn;
-use crate::config::Module;
+use crate::authn::{Authentication, KeyWait};
+use crate::config::{Config, Module};
 use crate::denial::{Denial, Reply};
 use crate::enforce;
 use crate::engine::Engine;
-use crate::node::Node;
+use crate::errand::{Awaited, Errand, Learned};
+use crate::node::{Node, Now};
 use crate::path::{self, Destination, Route};
 use crate::request::RequestHead;
-use crate::resolve::{LookupId, Outcome, Resolution, Seat};
+use crate::resolve::{self, Outcome, Resolution};
 use crate::sanitize::Place;
 use crate::scope::{self, Edit, Keys};
 use crate::telemetry::Counter;
@@ -32,8 +33,8 @@ pub enum Step {
         edits: Vec<Edit>,
         /// What is left of the request.
         flow: RequestFlow,
-        /// Whether the shell must start the lookup that the flow waits for.
-        begins: bool,
+        /// The errand that the shell must start for it.
+        begins: Option<Errand>,
     },
 }
 
@@ -73,21 +74,31 @@ impl Refused {
 /// client has gone.
 #[derive(Debug)]
 pub enum RequestFlow {
+    /// For the keys of its token's issuer.
+    AwaitingKeys(AwaitingKeys),
     /// For what the Tenant Manager says about the tenant.
     AwaitingTenant(AwaitingTenant),
 }
 
-/// What stages 5 and 6 need, kept while the head of the request cannot be read.
+/// What stages 2 to 6 need, kept while the head of the request cannot be read.
 #[derive(Debug)]
-pub struct AwaitingTenant {
-    seat: Seat,
-    deadline_ms: u64,
-    request: Resolvable,
+pub struct AwaitingKeys {
+    wait: KeyWait,
+    traceparent: Option<String>,
+    request: Request,
 }
 
+/// What stages 5 and 6 need.
 #[derive(Debug)]
-struct Resolvable {
+pub struct AwaitingTenant {
+    wait: resolve::Wait,
     tenant: TenantId,
+    request: Request,
+}
+
+/// What is read of a request's head besides its credential.
+#[derive(Debug)]
+struct Request {
     to: Destination,
     keys: Keys,
     grpc: bool,
@@ -96,8 +107,8 @@ struct Resolvable {
 /// Why a request stops waiting.
 #[derive(Debug, Clone, Copy)]
 pub enum Resumption<'a> {
-    /// The lookup is over.
-    Learned(&'a Outcome),
+    /// There is news of what it waits for.
+    Learned(&'a Learned),
     /// The request's own deadline has passed.
     DeadlinePassed,
 }
@@ -105,90 +116,153 @@ pub enum Resumption<'a> {
 impl RequestFlow {
     /// Takes a request through the stages, as far as it gets without waiting.
     pub fn start(engine: &mut Engine, head: &RequestHead<'_>, node: &impl Node) -> Step {
-        let mut known = Known::default();
-        Self::stages(engine, head, node, &mut known).unwrap_or_else(|denial| {
-            let edits = engine.sanitizer.edits(head, Place::Protected);
-            refuse(denial, head.is_grpc(), edits, known, node)
-        })
-    }
-
-    fn stages(
-        engine: &mut Engine,
-        head: &RequestHead<'_>,
-        node: &impl Node,
-        known: &mut Known,
-    ) -> Result<Step, Denial> {
-        let config = &engine.config;
-        let to = match path::route(&config.paths, &config.modules, head)? {
-            Route::Public => {
-                let edits = engine.sanitizer.edits(head, Place::Public);
-                return Ok(Step::Forward { edits, counter: None });
-            }
-            Route::Protected(destination) => destination,
-        };
-        let verified = authn::authenticate(&config.auth, head, node.realtime_ms())?;
-        let tenant = tenant_id::tenant_of(&config.tenant_id, &verified)?;
-        *known = Known {
-            tenant: Some(tenant.clone()),
-            module: Some(to.module.clone()),
-        };
-        let keys = Keys::of(&config.scope, head);
         let grpc = head.is_grpc();
-        let request = Resolvable { tenant, to, keys, grpc };
-        let (Some(manager), Some(resolver)) = (&config.tenant_manager, &mut engine.resolver) else {
-            let sanitizing = engine.sanitizer.edits(head, Place::Protected);
-            return Ok(request.finish(engine, None, sanitizing, node));
+        let config = &engine.config;
+        let to = match path::route(&config.paths, &config.modules, head) {
+            Ok(Route::Protected(to)) => to,
+            Ok(Route::Public) => {
+                let edits = engine.sanitizer.edits(head, Place::Public);
+                return Step::Forward { edits, counter: None };
+            }
+            Err(denial) => {
+                let edits = engine.sanitizer.edits(head, Place::Protected);
+                return refuse(denial, grpc, edits, Known::default(), node);
+            }
         };
-        let resolution = resolver.resolve(manager, &request.tenant, head, node)?;
         let sanitizing = engine.sanitizer.edits(head, Place::Protected);
-        match resolution {
-            Resolution::Known(outcome) => Ok(request.finish(engine, Some(&outcome), sanitizing, node)),
-            Resolution::Wait(wait) => Ok(Step::Wait {
-                edits: sanitizing,
-                begins: wait.begins,
-                flow: Self::AwaitingTenant(AwaitingTenant {
-                    seat: wait.seat,
-                    deadline_ms: wait.deadline_ms,
-                    request,
-                }),
-            }),
-        }
+        let keys = Keys::of(&config.scope, head);
+        let now = Now::of(node);
+        let authentication = engine.authenticator.authenticate(&config.auth, head, now, node);
+        let identity = identify(config, authentication);
+        let traceparent = || head.traceparent();
+        Request { to, keys, grpc }.go_on(engine, identity, traceparent, sanitizing, now, node)
     }
 
-    /// The lookup that the request waits for.
-    pub fn lookup(&self) -> LookupId {
+    /// What the request waits for.
+    pub fn awaits(&self) -> Awaited {
         match self {
-            Self::AwaitingTenant(waiting) => waiting.seat.lookup(),
+            Self::AwaitingKeys(waiting) => waiting.wait.awaits(),
+            Self::AwaitingTenant(waiting) => waiting.wait.awaits(),
         }
     }
 
     /// When the request must be answered, in monotonic milliseconds.
     pub fn deadline_ms(&self) -> u64 {
         match self {
-            Self::AwaitingTenant(waiting) => waiting.deadline_ms,
+            Self::AwaitingKeys(waiting) => waiting.wait.deadline_ms,
+            Self::AwaitingTenant(waiting) => waiting.wait.deadline_ms,
         }
     }
 
-    /// Ends the wait.
-    pub fn resume(self, engine: &Engine, resumption: Resumption<'_>, node: &impl Node) -> Step {
-        let Self::AwaitingTenant(AwaitingTenant { request, .. }) = self;
-        match resumption {
-            Resumption::Learned(outcome) => request.finish(engine, Some(outcome), Vec::new(), node),
-            Resumption::DeadlinePassed => {
-                let known = Known {
-                    tenant: Some(request.tenant),
-                    module: Some(request.to.module),
+    /// Ends the wait; the request may have to wait again, for something else or for longer, but
+    /// not past its deadline for the same.
+    pub fn resume(self, engine: &mut Engine, resumption: Resumption<'_>, node: &impl Node) -> Step {
+        match self {
+            Self::AwaitingKeys(waiting) => {
+                let AwaitingKeys {
+                    wait,
+                    traceparent,
+                    request,
+                } = waiting;
+                let now = Now::of(node);
+                let (authenticator, auth) = (&mut engine.authenticator, &engine.config.auth);
+                let authentication = match resumption {
+                    Resumption::Learned(_) => authenticator.again(auth, wait, now, node),
+                    Resumption::DeadlinePassed => Err(authenticator.give_up(&wait, now)),
                 };
-                refuse(Denial::ManagerUnavailable(None), request.grpc, Vec::new(), known, node)
+                let identity = identify(&engine.config, authentication);
+                request.go_on(engine, identity, || traceparent, Vec::new(), now, node)
             }
+            Self::AwaitingTenant(AwaitingTenant { tenant, request, .. }) => match resumption {
+                Resumption::Learned(Learned::Outcome(outcome)) => {
+                    request.finish(engine, tenant, Some(outcome), Vec::new(), node)
+                }
+                Resumption::Learned(Learned::Keys) | Resumption::DeadlinePassed => {
+                    let known = Known {
+                        tenant: Some(tenant),
+                        module: Some(request.to.module),
+                    };
+                    let denial = Denial::ManagerUnavailable(None);
+                    refuse(denial, request.grpc, Vec::new(), known, node)
+                }
+            },
         }
     }
 }
 
-impl Resolvable {
-    /// Stages 5 and 6. `sanitizing` are the edits of stage 0 that have not been applied yet.
-    fn finish(self, engine: &Engine, outcome: Option<&Outcome>, sanitizing: Vec<Edit>, node: &impl Node) -> Step {
-        let Self { tenant, to, keys, grpc } = self;
+/// What stages 2 and 3 make of a request.
+enum Identity {
+    Tenant(TenantId),
+    Wait(KeyWait),
+}
+
+fn identify(config: &Config, authentication: Result<Authentication<'_>, Denial>) -> Result<Identity, Denial> {
+    match authentication? {
+        Authentication::Verified(verified) => tenant_id::tenant_of(&config.tenant_id, &verified).map(Identity::Tenant),
+        Authentication::Wait(wait) => Ok(Identity::Wait(wait)),
+    }
+}
+
+impl Request {
+    /// From stage 3 on. `sanitizing` are the edits of stage 0 that have not been applied yet.
+    fn go_on(
+        self,
+        engine: &mut Engine,
+        identity: Result<Identity, Denial>,
+        traceparent: impl FnOnce() -> Option<String>,
+        sanitizing: Vec<Edit>,
+        now: Now,
+        node: &impl Node,
+    ) -> Step {
+        let tenant = match identity {
+            Ok(Identity::Tenant(tenant)) => tenant,
+            Ok(Identity::Wait(wait)) => {
+                return Step::Wait {
+                    edits: sanitizing,
+                    begins: wait.begins,
+                    flow: RequestFlow::AwaitingKeys(AwaitingKeys {
+                        wait,
+                        traceparent: traceparent(),
+                        request: self,
+                    }),
+                };
+            }
+            Err(denial) => return refuse(denial, self.grpc, sanitizing, Known::default(), node),
+        };
+        let (Some(manager), Some(resolver)) = (&engine.config.tenant_manager, &mut engine.resolver) else {
+            return self.finish(engine, tenant, None, sanitizing, node);
+        };
+        match resolver.resolve(manager, &tenant, traceparent, now, node) {
+            Ok(Resolution::Known(outcome)) => self.finish(engine, tenant, Some(&outcome), sanitizing, node),
+            Ok(Resolution::Wait(wait)) => Step::Wait {
+                edits: sanitizing,
+                begins: wait.begins,
+                flow: RequestFlow::AwaitingTenant(AwaitingTenant {
+                    wait,
+                    tenant,
+                    request: self,
+                }),
+            },
+            Err(denial) => {
+                let known = Known {
+                    tenant: Some(tenant),
+                    module: Some(self.to.module),
+                };
+                refuse(denial, self.grpc, sanitizing, known, node)
+            }
+        }
+    }
+
+    /// Stages 5 and 6.
+    fn finish(
+        self,
+        engine: &Engine,
+        tenant: TenantId,
+        outcome: Option<&Outcome>,
+        sanitizing: Vec<Edit>,
+        node: &impl Node,
+    ) -> Step {
+        let Self { to, keys, grpc } = self;
         let known = Known {
             tenant: Some(tenant.clone()),
             module: Some(to.module.clone()),
@@ -218,6 +292,9 @@ struct Known {
 fn refuse(denial: Denial, grpc: bool, edits: Vec<Edit>, known: Known, node: &impl Node) -> Step {
     let reply = denial.reply(grpc);
     node.count(Counter::Denials(reply.code));
+    if let Some(refusal) = denial.auth_refusal() {
+        node.count(Counter::AuthRefusals(refusal));
+    }
     let Known { tenant, module } = known;
     Step::Reply(Refused {
         reply,

@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | 0 | [`sanitize`] | what only the filter may say is taken out | – |
 //! | 1 | [`path`] | hazardous, public or protected; the module | 400, 404 |
-//! | 2 | [`authn`] | whose signature, and does it hold now | 401 |
+//! | 2 | [`authn`] | whose signature, and does it hold now | 401, 503 |
 //! | 3 | [`tenant_id`] | the tenant, from a verified claim | 401 |
 //! | 4 | [`resolve`] | what the Tenant Manager knows about it | 503 |
 //! | 5 | [`enforce`] | may it use this module now | 403, 404, 422, 503 |
@@ -33,10 +33,15 @@
 
 pub mod config;
 pub mod denial;
+pub mod errand;
 pub mod json;
 pub mod node;
+pub mod remark;
 pub mod request;
+mod seats;
 pub mod telemetry;
+#[cfg(test)]
+mod world;
 
 pub mod engine;
 pub mod flow;

@@ -2,7 +2,7 @@
 
 use crate::telemetry::{Counter, Gauge};
 
-/// The node as one worker sees it: its clocks and its counters.
+/// The node as one worker sees it: its clocks, its counters, and what the host can do.
 ///
 /// The filter implements it with hostcalls, tests with plain values. Every method may be called
 /// at any time and none can fail.
@@ -14,9 +14,83 @@ pub trait Node {
     /// that lasts.
     fn monotonic_ms(&self) -> u64;
 
+    /// A number that workers do not have in common, evenly spread. For jitter, not for secrets.
+    fn random(&self) -> u32;
+
     /// Adds one to a node-wide counter.
     fn count(&self, counter: Counter);
 
     /// Moves a node-wide gauge.
     fn adjust(&self, gauge: Gauge, by: i64);
+
+    /// The host's own check of a signature; `None` where it has none to offer. The sizes of keys
+    /// and their binding to algorithms are not its business.
+    fn verify_signature(&self, check: &SignatureCheck<'_>) -> Option<bool>;
+
+    /// The dynamic metadata of the present request, as `envoy.config.core.v3.Metadata` in
+    /// protobuf; `None` where there is none.
+    fn dynamic_metadata(&self) -> Option<Vec<u8>>;
+}
+
+/// Both clocks, read once for all that a request does at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// See [`Node::realtime_ms`].
+    pub realtime_ms: u64,
+    /// See [`Node::monotonic_ms`].
+    pub monotonic_ms: u64,
+}
+
+impl Now {
+    /// Reads both clocks.
+    pub fn of(node: &impl Node) -> Self {
+        Self {
+            realtime_ms: node.realtime_ms(),
+            monotonic_ms: node.monotonic_ms(),
+        }
+    }
+}
+
+/// A signature to check: RSASSA-PKCS1-v1_5, or ECDSA on P-256 or P-384.
+#[derive(Debug, Clone, Copy)]
+pub struct SignatureCheck<'a> {
+    /// The hash that it was made with.
+    pub hash: Hash,
+    /// The key, as SubjectPublicKeyInfo in DER.
+    pub public_key: &'a [u8],
+    /// The signature; of ECDSA in DER (RFC 3279 §2.2.3).
+    pub signature: &'a [u8],
+    /// What was signed.
+    pub message: &'a [u8],
+}
+
+/// A hash of the SHA-2 family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hash {
+    /// 32 bytes.
+    Sha256,
+    /// 48 bytes.
+    Sha384,
+    /// 64 bytes.
+    Sha512,
+}
+
+impl Hash {
+    /// The name as hosts know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha384 => "sha384",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    /// The length of its output.
+    pub fn output_bytes(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
 }

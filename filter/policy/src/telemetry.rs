@@ -4,6 +4,7 @@
 //! `name.tag=value~` becomes `name{tag="value"}` with the tag rules of `envoy/envoy.yaml`.
 //! None of them moves in single-tenant mode.
 
+use crate::authn::Refusal;
 use crate::denial::Code;
 
 /// Counters: they only grow, and all workers of a node add to the same ones.
@@ -15,10 +16,20 @@ pub enum Counter {
     TenantConnectionErrors(LookupFailure),
     /// A request was let go in a tenant's name.
     TenantMessagesProcessed,
-    /// A key of a JWK set was refused when it was loaded. Each VM loads the set: one bad key
-    /// counts once for every worker, once for the main thread and once for the trial run of a
-    /// configuration.
+    /// A key of a JWK set was refused when it was loaded; one of a fetched set is counted when it
+    /// is seen first. Each VM loads the set: one bad key counts once for every worker, once for
+    /// the main thread and, of a set in the configuration, once for its trial run.
     KeysRefused,
+    /// The fetch of an issuer's keys was begun, by a worker or the main thread.
+    JwksFetches,
+    /// A fetch brought no usable set.
+    JwksFetchErrors(FetchFailure),
+    /// The signature of a token was checked: the token was not remembered.
+    TokensVerified,
+    /// A bound was reached: a verified token that still held left a full cache.
+    TokenCacheEvictions,
+    /// A caller was not believed, for this reason.
+    AuthRefusals(Refusal),
     /// A bound was reached: a request was turned away because too many waited already, or too
     /// many lookups were under way.
     LookupsOverloaded,
@@ -68,6 +79,46 @@ impl LookupFailure {
     }
 }
 
+/// Why a fetch of keys failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FetchFailure {
+    /// The call could not be made (unknown cluster, no endpoint), was reset or got lost.
+    Unreachable,
+    /// 5xx, or Envoy in the issuer's place: 503 for a refused connection, 504 when nothing came in
+    /// time.
+    ServerError,
+    /// Any other status but 200.
+    UnexpectedStatus,
+    /// A 200 with more than 256 KiB.
+    TooLarge,
+    /// A 200 that is no strict JSON, no JWK set, or one without a usable key.
+    BadSet,
+}
+
+impl FetchFailure {
+    /// The failure as a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::ServerError => "server_error",
+            Self::UnexpectedStatus => "unexpected_status",
+            Self::TooLarge => "too_large",
+            Self::BadSet => "bad_set",
+        }
+    }
+
+    /// What it means, for the person on call.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Unreachable => "the call was reset or could not be made (no such cluster, no endpoint)",
+            Self::ServerError => "5xx, or Envoy's own 503 and 504 for no connection and no answer in time",
+            Self::UnexpectedStatus => "a status that is not 200; redirects are not followed",
+            Self::TooLarge => "more than 256 KiB",
+            Self::BadSet => "a 200 that is no JWK set, or has no key that can be used",
+        }
+    }
+}
+
 /// Gauges: they go up and down, shared by all workers of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Gauge {
@@ -77,7 +128,7 @@ pub enum Gauge {
 
 impl Counter {
     /// The counters without those of denials. Each stands at its [`Counter::index`].
-    const FIXED: [Self; 10] = [
+    const FIXED: [Self; 18] = [
         Self::TenantConnections,
         Self::TenantConnectionErrors(LookupFailure::Unreachable),
         Self::TenantConnectionErrors(LookupFailure::ServerError),
@@ -88,6 +139,14 @@ impl Counter {
         Self::KeysRefused,
         Self::LookupsOverloaded,
         Self::CacheEvictions,
+        Self::JwksFetches,
+        Self::JwksFetchErrors(FetchFailure::Unreachable),
+        Self::JwksFetchErrors(FetchFailure::ServerError),
+        Self::JwksFetchErrors(FetchFailure::UnexpectedStatus),
+        Self::JwksFetchErrors(FetchFailure::TooLarge),
+        Self::JwksFetchErrors(FetchFailure::BadSet),
+        Self::TokensVerified,
+        Self::TokenCacheEvictions,
     ];
 
     /// Every counter there is, in the order of [`Counter::index`], so that all of them can be
@@ -96,6 +155,7 @@ impl Counter {
         Self::FIXED
             .into_iter()
             .chain(Code::ALL.iter().copied().map(Self::Denials))
+            .chain(Refusal::ALL.iter().copied().map(Self::AuthRefusals))
     }
 
     /// The place in [`Counter::all`].
@@ -111,9 +171,24 @@ impl Counter {
             Self::KeysRefused => 7,
             Self::LookupsOverloaded => 8,
             Self::CacheEvictions => 9,
+            Self::JwksFetches => 10,
+            Self::JwksFetchErrors(FetchFailure::Unreachable) => 11,
+            Self::JwksFetchErrors(FetchFailure::ServerError) => 12,
+            Self::JwksFetchErrors(FetchFailure::UnexpectedStatus) => 13,
+            Self::JwksFetchErrors(FetchFailure::TooLarge) => 14,
+            Self::JwksFetchErrors(FetchFailure::BadSet) => 15,
+            Self::TokensVerified => 16,
+            Self::TokenCacheEvictions => 17,
             Self::Denials(code) => {
                 let place = Code::ALL.iter().position(|other| *other == code);
                 Self::FIXED.len().saturating_add(place.unwrap_or_default())
+            }
+            Self::AuthRefusals(refusal) => {
+                let place = Refusal::ALL.iter().position(|other| *other == refusal);
+                Self::FIXED
+                    .len()
+                    .saturating_add(Code::ALL.len())
+                    .saturating_add(place.unwrap_or_default())
             }
         }
     }
@@ -133,7 +208,18 @@ impl Counter {
             Self::KeysRefused => "tenantgate_keys_refused_total",
             Self::LookupsOverloaded => "tenantgate_lookups_overloaded_total",
             Self::CacheEvictions => "tenantgate_cache_evictions_total",
+            Self::JwksFetches => "tenantgate_jwks_fetches_total",
+            Self::JwksFetchErrors(failure) => match failure {
+                FetchFailure::Unreachable => "tenantgate_jwks_fetch_errors_total.reason=unreachable~",
+                FetchFailure::ServerError => "tenantgate_jwks_fetch_errors_total.reason=server_error~",
+                FetchFailure::UnexpectedStatus => "tenantgate_jwks_fetch_errors_total.reason=unexpected_status~",
+                FetchFailure::TooLarge => "tenantgate_jwks_fetch_errors_total.reason=too_large~",
+                FetchFailure::BadSet => "tenantgate_jwks_fetch_errors_total.reason=bad_set~",
+            },
+            Self::TokensVerified => "tenantgate_tokens_verified_total",
+            Self::TokenCacheEvictions => "tenantgate_token_cache_evictions_total",
             Self::Denials(code) => code.counter_name(),
+            Self::AuthRefusals(refusal) => refusal.counter_name(),
         }
     }
 }

@@ -13,8 +13,6 @@
 use std::fmt;
 use std::rc::Rc;
 
-use serde_json::Value;
-
 use crate::authn::{Refusal, Verified};
 use crate::denial::Denial;
 
@@ -64,11 +62,11 @@ impl fmt::Debug for TenantId {
 /// [`Denial::TenantClaimMissing`], [`Denial::TenantIdInvalid`] and [`Denial::TokenInvalid`].
 pub fn tenant_of(rules: &TenantIdRules, verified: &Verified<'_>) -> Result<TenantId, Denial> {
     let text = match verified.claim(&rules.claim) {
-        Some(Value::String(text)) if !text.is_empty() => text,
+        Some(text) if !text.is_empty() => text,
         _ => return Err(Denial::TenantClaimMissing),
     };
     let tenant = TenantId::parse(text, rules.fold_uuid).ok_or(Denial::TenantIdInvalid)?;
-    if !verified.issuer().may_name(&tenant) {
+    if verified.issuer().is_some_and(|issuer| !issuer.may_name(&tenant)) {
         return Err(Denial::TokenInvalid(Refusal::TenantOfOtherIssuer));
     }
     Ok(tenant)

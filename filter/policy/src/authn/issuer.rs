@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Algorithm, KeySet};
+use super::{Algorithm, KeySet, Refusal};
 use crate::tenant_id::TenantId;
 
 /// A configured issuer.
@@ -12,7 +12,39 @@ pub struct Issuer {
     audiences: Vec<String>,
     algorithms: Vec<Algorithm>,
     tenants: TenantSet,
-    keys: KeySet,
+    keys: KeySource,
+}
+
+/// Where the keys of an issuer come from.
+#[derive(Debug)]
+pub enum KeySource {
+    /// They stand in the configuration.
+    Inline(KeySet),
+    /// They are fetched.
+    Remote(RemoteJwks),
+    /// Nowhere: another filter verifies (`auth.mode: upstream_metadata`).
+    Elsewhere,
+}
+
+/// `jwks.remote`.
+#[derive(Debug)]
+pub struct RemoteJwks {
+    /// The Envoy cluster that is called.
+    pub cluster: String,
+    /// The `:authority` of the call.
+    pub authority: String,
+    /// The `:path` of the call.
+    pub path: String,
+    /// How long a fetch may take, in milliseconds. Default 2000, 1 to 60000.
+    pub timeout_ms: u32,
+    /// How long a fetched set is fresh, in milliseconds. Default 300 s, 1 s to one day.
+    pub refresh_ms: u64,
+    /// How long beyond that it serves while it cannot be fetched, in milliseconds. Default
+    /// 3600 s, at most seven days.
+    pub max_stale_ms: u64,
+    /// The least time between two fetches that unknown `kid`s cause, in milliseconds. Default
+    /// 30 s, 1 s to one hour.
+    pub unknown_kid_cooldown_ms: u64,
 }
 
 /// The tenants that an issuer may name.
@@ -36,7 +68,7 @@ impl Issuer {
         audiences: Vec<String>,
         algorithms: Vec<Algorithm>,
         tenants: TenantSet,
-        keys: KeySet,
+        keys: KeySource,
     ) -> Self {
         Self {
             name,
@@ -47,13 +79,18 @@ impl Issuer {
         }
     }
 
-    /// Whether `alg` may be this algorithm.
-    pub fn allows(&self, algorithm: Algorithm) -> bool {
-        self.algorithms.contains(&algorithm)
+    /// What `iss` must be.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
-    /// The keys.
-    pub fn keys(&self) -> &KeySet {
+    /// What `alg` may be.
+    pub fn algorithms(&self) -> &[Algorithm] {
+        &self.algorithms
+    }
+
+    /// Where the keys come from.
+    pub fn keys(&self) -> &KeySource {
         &self.keys
     }
 
@@ -87,8 +124,9 @@ impl Issuer {
     }
 }
 
-/// The issuer that `iss` names.
-pub(super) fn named<'a>(issuers: &'a [Issuer], iss: Option<&Value>) -> Option<&'a Issuer> {
-    let iss = iss?.as_str()?;
-    issuers.iter().find(|issuer| issuer.name == iss)
+/// The issuer that `iss` names, and its place.
+pub(super) fn named<'a>(issuers: &'a [Issuer], iss: Option<&Value>) -> Result<(usize, &'a Issuer), Refusal> {
+    iss.and_then(Value::as_str)
+        .and_then(|iss| issuers.iter().enumerate().find(|(_, issuer)| issuer.name == iss))
+        .ok_or(Refusal::Issuer)
 }

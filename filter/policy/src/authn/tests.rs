@@ -4,8 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::{Plugin, compile};
-
-const NOW: u64 = 1_800_000_000;
+use crate::world::{NOW, World};
 
 fn auth(patch: Value) -> crate::config::Config {
     let mut issuer = json!({
@@ -25,9 +24,15 @@ fn auth(patch: Value) -> crate::config::Config {
     }
 }
 
+fn verify(auth: &Auth, token: &[u8]) -> Result<(), Refusal> {
+    let world = World::default();
+    let authentication = Authenticator::new(auth).verify(auth, token, Now::of(&world), &world);
+    authentication.map(|authentication| drop(authentication))
+}
+
 fn refusal(config: &crate::config::Config, made: Made) -> Option<Refusal> {
     let token = Keys::shared().token(&case::Token::Made(Box::new(made)), NOW).unwrap();
-    verify(&config.auth, &token, NOW * 1_000).err()
+    verify(&config.auth, &token).err()
 }
 
 fn made(json: Value) -> Made {
@@ -51,11 +56,11 @@ fn each_check_has_its_own_reason() {
         (json!({ "tenant": "acme", "raw_header": "{}x" }), Some(Refusal::Header)),
         (
             json!({ "tenant": "acme", "header": { "crit": ["x"] } }),
-            Some(Refusal::Header),
+            Some(Refusal::Critical),
         ),
         (
             json!({ "tenant": "acme", "header": { "b64": false } }),
-            Some(Refusal::Header),
+            Some(Refusal::Critical),
         ),
         (json!({ "tenant": "acme", "header": { "b64": true } }), None),
         (
@@ -72,13 +77,16 @@ fn each_check_has_its_own_reason() {
         ),
         (
             json!({ "tenant": "acme", "header": { "alg": "ES256" } }),
-            Some(Refusal::Key),
+            Some(Refusal::KeyUnknown),
         ),
         (
             json!({ "tenant": "acme", "header": { "kid": "nobody" } }),
-            Some(Refusal::Key),
+            Some(Refusal::KeyUnknown),
         ),
-        (json!({ "tenant": "acme", "header": { "kid": "" } }), Some(Refusal::Key)),
+        (
+            json!({ "tenant": "acme", "header": { "kid": "" } }),
+            Some(Refusal::KeyUnknown),
+        ),
         (json!({ "raw_claims": "[]" }), Some(Refusal::Claims)),
         (
             json!({ "tenant": "acme", "claims": { "iss": "x" } }),
@@ -146,12 +154,12 @@ fn signatures_of_any_length_are_judged_and_none_panics() {
             json!({ "tenant": "acme", "key": key, "claims": if key == "main-hs256" { claims.clone() } else { json!({}) } }),
         );
         let token = Keys::shared().token(&case::Token::Made(Box::new(token)), NOW).unwrap();
-        assert!(verify(&config.auth, &token, NOW * 1_000).is_ok(), "{key}");
+        assert!(verify(&config.auth, &token).is_ok(), "{key}");
         let text = String::from_utf8(token).unwrap();
         let (signed, _) = text.rsplit_once('.').unwrap();
         for length in (0..=600).filter(|length| length % 4 != 1) {
             let token = format!("{signed}.{}", "A".repeat(length));
-            let refusal = verify(&config.auth, token.as_bytes(), NOW * 1_000).err();
+            let refusal = verify(&config.auth, token.as_bytes()).err();
             assert_eq!(refusal, Some(Refusal::Signature), "{key} {length}");
         }
     }
@@ -196,6 +204,7 @@ fn bad_keys_are_refused_by_reason_and_the_others_stay() {
     let set = json!([
         keys.jwk("main-rs256").unwrap(),
         keys.jwk("main-rs256").unwrap(),
+        patched("other-rs256", "kid", json!("main-rs256")),
         patched("other-rs256", "n", json!(small)),
         patched("other-rs256", "e", json!("Ag")),
         patched("other-rs256", "e", json!("AQ")),
@@ -211,11 +220,11 @@ fn bad_keys_are_refused_by_reason_and_the_others_stay() {
         set,
         &[Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa, Algorithm::Hs256],
     );
-    assert_eq!(usable, 1);
+    assert_eq!(usable, 2);
     assert_eq!(
         reasons,
         [
-            "another key with this `kid` fits the same algorithm",
+            "another key with this `kid` fits the same algorithm: neither can be named",
             "RSA modulus under 2048 bits",
             "not a valid RSA public key",
             "not a valid RSA public key",

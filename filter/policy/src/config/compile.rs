@@ -1,6 +1,7 @@
 //! From the document as written to a configuration that cannot be wrong.
 
 mod auth;
+mod issuer;
 mod scope;
 mod tenant_manager;
 
@@ -178,6 +179,35 @@ impl Faults {
         }
         T::try_from(number?).ok()
     }
+
+    /// Whole seconds within bounds, or their default, as milliseconds.
+    fn milliseconds(
+        &mut self,
+        pointer: Pointer,
+        value: Option<raw::Number>,
+        default: u64,
+        bounds: RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let seconds: u64 = self.number(pointer, value, default, bounds)?;
+        seconds.checked_mul(1_000)
+    }
+
+    fn cluster(&mut self, pointer: Pointer, name: Option<String>) -> Option<String> {
+        self.required(pointer, name, "the name of an Envoy cluster", visible)
+    }
+
+    fn authority(&mut self, pointer: Pointer, text: Option<String>) -> Option<String> {
+        self.required_told(pointer, text, untold, "a host name, with a port where needed", visible)
+    }
+}
+
+/// What is said of an authority or a path that cannot be used: a credential may stand in it.
+fn untold(_: &str) -> String {
+    "an unusable text".to_owned()
+}
+
+fn visible(text: &str) -> Option<String> {
+    (!text.is_empty() && text.len() <= 255 && text.bytes().all(|b| b.is_ascii_graphic())).then(|| text.to_owned())
 }
 
 /// A text of the document as faults show it.

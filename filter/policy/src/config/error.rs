@@ -51,7 +51,7 @@ impl fmt::Display for Pointer {
 
 /// A text as it may stand in a log line: bounded, nothing in it that ends a line or moves a
 /// cursor.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let start: String = text.chars().take(64).flat_map(char::escape_debug).collect();
     let more = if text.chars().nth(64).is_some() { "…" } else { "" };
     start + more

@@ -12,9 +12,10 @@ mod read;
 use std::fmt;
 
 pub use compile::{Compiled, compile};
+pub(crate) use error::shown;
 pub use error::{ConfigError, Pointer, Problem};
 
-use crate::authn::{AcceptedTypes, Issuer};
+use crate::authn::{AcceptedTypes, Issuer, KeySource, MetadataPath};
 use crate::path::Prefix;
 use crate::scope::HeaderName;
 use crate::tenant_id::TenantIdRules;
@@ -50,13 +51,20 @@ pub struct Config {
 impl Config {
     /// What is enforced, in one line for the log: names and numbers, nothing secret.
     pub fn summary(&self) -> String {
-        let keys: usize = self.auth.issuers.iter().map(|issuer| issuer.keys().len()).sum();
+        let (mut keys, mut remote) = (0usize, 0usize);
+        for issuer in &self.auth.issuers {
+            match issuer.keys() {
+                KeySource::Inline(set) => keys = keys.saturating_add(set.len()),
+                KeySource::Remote(_) => remote = remote.saturating_add(1),
+                KeySource::Elsewhere => {}
+            }
+        }
         let manager = self
             .tenant_manager
             .as_ref()
             .map_or("none", |manager| manager.cluster.as_str());
         format!(
-            "service={} issuers={} keys={keys} tenant_manager={manager}",
+            "service={} issuers={} inline_keys={keys} remote_key_sets={remote} tenant_manager={manager}",
             self.service.as_str(),
             self.auth.issuers.len(),
         )
@@ -128,8 +136,34 @@ pub struct Auth {
     pub forward_token: bool,
     /// Where the credential stands. Default `authorization`.
     pub header: HeaderName,
-    /// Who may sign; never empty.
+    /// Who may sign. Empty only in mode `upstream_metadata`, where it means anyone.
     pub issuers: Vec<Issuer>,
+    /// `mode` and `upstream_metadata`.
+    pub source: ClaimsSource,
+    /// `token_cache`.
+    pub token_cache: TokenCache,
+    /// The claims that later stages read.
+    pub kept_claims: Vec<String>,
+}
+
+/// Where claims come from.
+#[derive(Debug, Clone)]
+pub enum ClaimsSource {
+    /// `mode: verify`, the default: from the token, once its signature holds.
+    Credential,
+    /// `mode: upstream_metadata`: from what a filter before this one has verified.
+    Metadata(MetadataPath),
+}
+
+/// `auth.token_cache`, per worker.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenCache {
+    /// Most tokens remembered. Default 10000, at most 1000000; 0 remembers none.
+    pub max_entries: usize,
+    /// Most bytes taken, the tokens themselves and some 256 for each. Default 16 MiB, at most 256 MiB.
+    pub max_bytes: usize,
+    /// How long a token is remembered at most, in milliseconds. Default 300 s, 1 s to one day.
+    pub ttl_ms: u64,
 }
 
 /// `tenant_manager`.

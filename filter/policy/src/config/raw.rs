@@ -107,10 +107,29 @@ pub(super) struct RawAuth {
     pub(super) header: Option<String>,
     #[serde(deserialize_with = "json::objects")]
     pub(super) issuers: Option<Vec<RawIssuer>>,
+    #[serde(deserialize_with = "json::object")]
+    pub(super) token_cache: Option<RawTokenCache>,
+    #[serde(deserialize_with = "json::object")]
+    pub(super) upstream_metadata: Option<RawMetadata>,
 }
 
 word! {
-    pub(super) enum AuthMode { Verify = "verify" }
+    pub(super) enum AuthMode { Verify = "verify", UpstreamMetadata = "upstream_metadata" }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawTokenCache {
+    pub(super) max_entries: Option<Number>,
+    pub(super) max_bytes: Option<Number>,
+    pub(super) ttl_seconds: Option<Number>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawMetadata {
+    pub(super) namespace: Option<String>,
+    pub(super) payload: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -143,6 +162,20 @@ pub(super) struct RawTenantSet {
 pub(super) struct RawJwks {
     #[serde(deserialize_with = "json::object")]
     pub(super) inline: Option<RawJwkSet>,
+    #[serde(deserialize_with = "json::object")]
+    pub(super) remote: Option<RawRemoteJwks>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawRemoteJwks {
+    pub(super) cluster: Option<String>,
+    pub(super) authority: Option<String>,
+    pub(super) path: Option<String>,
+    pub(super) timeout_ms: Option<Number>,
+    pub(super) refresh_seconds: Option<Number>,
+    pub(super) max_stale_seconds: Option<Number>,
+    pub(super) unknown_kid_cooldown_seconds: Option<Number>,
 }
 
 /// A JWK set (RFC 7517 §5). Its keys are judged one by one when they are loaded.

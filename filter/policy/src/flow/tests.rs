@@ -1,38 +1,13 @@
-use std::cell::{Cell, RefCell};
-
 use corpus::case;
 use corpus::mint::Keys as Mint;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::authn::Refusal;
 use crate::config::{Plugin, compile};
 use crate::denial::Code;
-use crate::resolve::{Answer, Answered};
-use crate::telemetry::Gauge;
-
-const NOW: u64 = 1_800_000_000;
-
-#[derive(Default)]
-struct World {
-    now_ms: Cell<u64>,
-    counted: RefCell<Vec<Counter>>,
-}
-
-impl Node for World {
-    fn realtime_ms(&self) -> u64 {
-        NOW * 1_000
-    }
-
-    fn monotonic_ms(&self) -> u64 {
-        self.now_ms.get()
-    }
-
-    fn count(&self, counter: Counter) {
-        self.counted.borrow_mut().push(counter);
-    }
-
-    fn adjust(&self, _: Gauge, _: i64) {}
-}
+use crate::errand::{Answer, Answered};
+use crate::world::{NOW, World};
 
 fn engine(patch: &Value) -> Engine {
     let mut document = json!({
@@ -69,7 +44,7 @@ fn start(engine: &mut Engine, world: &World, headers: &[(&str, &str)]) -> Step {
 
 fn waiting(step: Step) -> (RequestFlow, bool) {
     match step {
-        Step::Wait { flow, begins, .. } => (flow, begins),
+        Step::Wait { flow, begins, .. } => (flow, begins.is_some()),
         other => panic!("{other:?}"),
     }
 }
@@ -82,14 +57,24 @@ fn code(step: &Step) -> &'static str {
     }
 }
 
-fn learn(engine: &mut Engine, world: &World, flow: &RequestFlow, body: &str) -> std::rc::Rc<Outcome> {
+fn errand(flow: &RequestFlow) -> Errand {
+    match flow.awaits() {
+        Awaited::Lookup(lookup) => Errand::Lookup(lookup),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn learn(engine: &mut Engine, world: &World, flow: &RequestFlow, body: &str) -> Learned {
     let answer = Answer::Http {
         status: 200,
         body: Some(body.as_bytes()),
     };
-    engine.question(flow.lookup()).expect("begins");
-    match engine.answered(flow.lookup(), answer, world) {
-        Answered::Settled { outcome, .. } => outcome,
+    engine.question(errand(flow)).expect("begins");
+    match engine.answered(errand(flow), answer, world) {
+        Answered::Over {
+            news: Some((awaited, learned)),
+            ..
+        } if awaited == flow.awaits() => learned,
         other => panic!("{other:?}"),
     }
 }
@@ -110,7 +95,7 @@ fn a_cold_tenant_waits_and_is_forwarded_with_its_edits() {
     let Step::Wait { edits, flow, begins } = start(&mut engine, &world, &headers) else {
         panic!("waits")
     };
-    assert!(begins);
+    assert_eq!(begins, Some(errand(&flow)));
     let removed: Vec<&[u8]> = edits.iter().map(Edit::name).collect();
     assert_eq!(
         removed,
@@ -118,7 +103,7 @@ fn a_cold_tenant_waits_and_is_forwarded_with_its_edits() {
         "at once, not when it is over"
     );
     let outcome = learn(&mut engine, &world, &flow, GRANTED);
-    let Step::Forward { edits, counter } = flow.resume(&engine, Resumption::Learned(&outcome), &world) else {
+    let Step::Forward { edits, counter } = flow.resume(&mut engine, Resumption::Learned(&outcome), &world) else {
         panic!("forwarded")
     };
     let bytes = |text: &str| text.as_bytes().to_vec();
@@ -147,7 +132,9 @@ fn nobody_is_asked_before_the_token_holds() {
         *world.counted.borrow(),
         [
             Counter::Denials(Code::TenantIdRequired),
-            Counter::Denials(Code::TokenInvalid)
+            Counter::AuthRefusals(Refusal::NoCredential),
+            Counter::Denials(Code::TokenInvalid),
+            Counter::AuthRefusals(Refusal::Malformed),
         ]
     );
 }
@@ -162,7 +149,7 @@ fn a_refusal_takes_out_what_the_caller_made_up_and_names_the_tenant_once_it_is_p
     assert_eq!(refused.summary(), "denied 401 TENANT_ID_REQUIRED");
     let token = bearer("acme");
     let (flow, _) = waiting(start(&mut engine, &world, &[("authorization", &token)]));
-    let Step::Reply(refused) = flow.resume(&engine, Resumption::DeadlinePassed, &world) else {
+    let Step::Reply(refused) = flow.resume(&mut engine, Resumption::DeadlinePassed, &world) else {
         panic!("refused")
     };
     assert_eq!(
@@ -182,7 +169,7 @@ fn who_waits_too_long_is_unavailable() {
     let (late, begins) = waiting(start(&mut engine, &world, &[("authorization", &token)]));
     assert!(!begins);
     assert_eq!(late.deadline_ms(), 2_200, "each request has its own deadline");
-    let step = flow.resume(&engine, Resumption::DeadlinePassed, &world);
+    let step = flow.resume(&mut engine, Resumption::DeadlinePassed, &world);
     assert_eq!(code(&step), "TENANT_MANAGER_UNAVAILABLE");
 }
 
@@ -205,15 +192,15 @@ fn keys_are_judged_after_the_tenant() {
     let token = bearer("acme");
     let headers = [("authorization", token.as_str()), ("x-routing-key", "#")];
     let (flow, _) = waiting(start(&mut engine, &world, &headers));
-    let suspended = Outcome::Refused {
+    let suspended = Learned::Outcome(std::rc::Rc::new(Outcome::Refused {
         status: "suspended".into(),
-    };
-    let step = flow.resume(&engine, Resumption::Learned(&suspended), &world);
+    }));
+    let step = flow.resume(&mut engine, Resumption::Learned(&suspended), &world);
     assert_eq!(code(&step), "TENANT_SUSPENDED");
     let (flow, _) = waiting(start(&mut engine, &world, &headers));
     let outcome = learn(&mut engine, &world, &flow, GRANTED);
     assert_eq!(
-        code(&flow.resume(&engine, Resumption::Learned(&outcome), &world)),
+        code(&flow.resume(&mut engine, Resumption::Learned(&outcome), &world)),
         "KEY_REJECTED"
     );
 }
@@ -226,5 +213,9 @@ fn without_a_tenant_manager_nobody_waits() {
         code(&start(&mut engine, &world, &[("authorization", &token)])),
         "forwarded"
     );
-    assert!(world.counted.borrow().is_empty(), "the shell counts what it has let go");
+    assert_eq!(
+        *world.counted.borrow(),
+        [Counter::TokensVerified],
+        "the shell counts what it has let go"
+    );
 }

@@ -1,11 +1,11 @@
 //! Lookups under way: one per tenant and worker, however many requests wait.
 
-use std::cell::Cell;
 use std::collections::HashMap;
-use std::rc::Rc;
 
-use super::lookup::{self, Callout};
+use super::lookup;
 use crate::config::{Config, TenantManager};
+use crate::errand::Callout;
+use crate::seats::{Seat, Seats};
 use crate::tenant_id::TenantId;
 
 /// Names one lookup of this worker. Never used again.
@@ -13,46 +13,27 @@ use crate::tenant_id::TenantId;
 pub struct LookupId(u64);
 
 impl LookupId {
-    /// The number in bytes, for a host's queue.
-    pub fn to_bytes(self) -> [u8; 8] {
-        self.0.to_le_bytes()
+    pub(crate) fn from_number(number: u64) -> Self {
+        Self(number)
     }
 
-    /// The number that [`LookupId::to_bytes`] wrote; `None` for any other length.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(u64::from_le_bytes).map(Self)
+    pub(crate) fn number(self) -> u64 {
+        self.0
     }
 }
 
 /// A place among the waiting requests. Dropping it frees the place, however the wait ends.
 #[derive(Debug)]
-pub struct Seat {
+pub(crate) struct LookupSeat {
     lookup: LookupId,
-    here: Rc<Cell<usize>>,
-    everywhere: Rc<Cell<usize>>,
+    _here: Seat,
+    _everywhere: Seat,
 }
 
-impl Seat {
-    fn take(lookup: LookupId, here: &Rc<Cell<usize>>, everywhere: &Rc<Cell<usize>>) -> Self {
-        here.set(here.get().saturating_add(1));
-        everywhere.set(everywhere.get().saturating_add(1));
-        Self {
-            lookup,
-            here: Rc::clone(here),
-            everywhere: Rc::clone(everywhere),
-        }
-    }
-
+impl LookupSeat {
     /// The lookup that is waited for.
-    pub fn lookup(&self) -> LookupId {
+    pub(crate) fn lookup(&self) -> LookupId {
         self.lookup
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.here.set(self.here.get().saturating_sub(1));
-        self.everywhere.set(self.everywhere.get().saturating_sub(1));
     }
 }
 
@@ -67,7 +48,7 @@ pub(super) struct Lookup {
     pub(super) key: usize,
     /// When it is over, answered or not (monotonic milliseconds).
     pub(super) ends_ms: u64,
-    waiters: Rc<Cell<usize>>,
+    waiters: Seats,
 }
 
 impl Lookup {
@@ -90,9 +71,9 @@ impl Lookup {
 #[derive(Debug)]
 pub(super) enum Joined {
     /// A lookup is under way already.
-    Following(Seat),
+    Following(LookupSeat),
     /// This one begins it.
-    Leading(Seat),
+    Leading(LookupSeat),
     /// Too many wait.
     Overloaded,
 }
@@ -102,7 +83,7 @@ pub(super) enum Joined {
 pub(super) struct Inflight {
     by_tenant: HashMap<TenantId, LookupId>,
     lookups: HashMap<LookupId, Lookup>,
-    waiting: Rc<Cell<usize>>,
+    waiting: Seats,
     max_waiters: usize,
     next: u64,
 }
@@ -112,7 +93,7 @@ impl Inflight {
         Self {
             by_tenant: HashMap::new(),
             lookups: HashMap::new(),
-            waiting: Rc::default(),
+            waiting: Seats::new(max_waiters),
             max_waiters,
             next: 0,
         }
@@ -129,17 +110,20 @@ impl Inflight {
         now_ms: u64,
         ends_ms: u64,
     ) -> Joined {
-        if self.waiting.get() >= self.max_waiters {
+        let Some(everywhere) = self.waiting.take() else {
             return Joined::Overloaded;
-        }
+        };
         if let Some(id) = self.by_tenant.get(tenant).copied() {
             match self.lookups.get(&id) {
                 Some(lookup) if now_ms < lookup.ends_ms => {
-                    let share = (self.max_waiters / 8).max(1);
-                    if lookup.waiters.get() >= share {
-                        return Joined::Overloaded;
-                    }
-                    return Joined::Following(Seat::take(id, &lookup.waiters, &self.waiting));
+                    return match lookup.waiters.take() {
+                        Some(here) => Joined::Following(LookupSeat {
+                            lookup: id,
+                            _here: here,
+                            _everywhere: everywhere,
+                        }),
+                        None => Joined::Overloaded,
+                    };
                 }
                 _ => {
                     self.finish(id);
@@ -151,8 +135,15 @@ impl Inflight {
         }
         let id = LookupId(self.next);
         self.next = self.next.wrapping_add(1);
-        let waiters = Rc::default();
-        let seat = Seat::take(id, &waiters, &self.waiting);
+        let waiters = Seats::new((self.max_waiters / 8).max(1));
+        let Some(here) = waiters.take() else {
+            return Joined::Overloaded;
+        };
+        let seat = LookupSeat {
+            lookup: id,
+            _here: here,
+            _everywhere: everywhere,
+        };
         let lookup = Lookup {
             tenant: tenant.clone(),
             traceparent: traceparent(),
@@ -234,7 +225,7 @@ mod tests {
         drop(seats);
         assert!(matches!(join(&mut inflight, "b"), Joined::Leading(_)));
         drop(others);
-        assert_eq!(inflight.waiting.get(), 0);
+        assert_eq!(inflight.waiting.taken(), 0);
     }
 
     #[test]
@@ -243,7 +234,7 @@ mod tests {
         for n in 0..4 {
             assert!(matches!(join(&mut inflight, &format!("t{n}")), Joined::Leading(_)));
         }
-        assert_eq!(inflight.waiting.get(), 0, "all of them have left");
+        assert_eq!(inflight.waiting.taken(), 0, "all of them have left");
         assert!(matches!(join(&mut inflight, "t4"), Joined::Overloaded));
         assert!(matches!(join(&mut inflight, "t0"), Joined::Following(_)));
         inflight.sweep(1_000);

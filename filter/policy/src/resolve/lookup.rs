@@ -1,45 +1,12 @@
 //! One question to the Tenant Manager, and what its answer means.
 
-use std::fmt;
 use std::rc::Rc;
 
 use super::record::{self, Record};
 use crate::config::{Config, ServiceName, TenantManager};
+use crate::errand::{Answer, Callout};
 use crate::telemetry::LookupFailure;
 use crate::tenant_id::TenantId;
-
-/// An HTTP call that the shell makes.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Callout {
-    /// The Envoy cluster.
-    pub cluster: String,
-    /// Pseudo-headers and headers. They hold the API key: not for logs.
-    pub headers: Vec<(&'static str, String)>,
-    /// How long the answer may take, in milliseconds; never 0.
-    pub timeout_ms: u32,
-}
-
-impl fmt::Debug for Callout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Callout")
-            .field("cluster", &self.cluster)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What came of a call.
-#[derive(Debug, Clone, Copy)]
-pub enum Answer<'a> {
-    /// Headers and a body.
-    Http {
-        /// `:status`; 0 when it cannot be read.
-        status: u16,
-        /// The body, or `None` when it is larger than `max_body_bytes`.
-        body: Option<&'a [u8]>,
-    },
-    /// The call could not be made, or was reset.
-    Unreachable,
-}
 
 /// What is known of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -20,21 +20,20 @@ mod record;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-pub use inflight::{LookupId, Seat};
-pub use lookup::{Answer, Callout, Outcome};
+pub use inflight::LookupId;
+pub use lookup::Outcome;
 pub use record::{Isolation, Record};
 
 use crate::config::{Config, TenantManager};
 use crate::denial::Denial;
-use crate::node::Node;
-use crate::request::RequestHead;
+use crate::errand::{Answer, Answered, Awaited, Callout, Errand, GRACE_MS, Learned};
+use crate::node::{Node, Now};
+use crate::remark::Remark;
 use crate::telemetry::{Counter, Gauge, LookupFailure};
 use crate::tenant_id::TenantId;
-use inflight::{Inflight, Joined};
+use inflight::{Inflight, Joined, LookupSeat};
 use local::Local;
 
-/// What a waiting request is given beyond `timeout_ms`, for the way of the answer.
-const GRACE_MS: u64 = 500;
 /// How often the log hears of lookups that go on failing.
 const COMPLAINT_MS: u64 = 60_000;
 /// How often expired entries are swept out of the cache.
@@ -64,12 +63,17 @@ pub(crate) enum Resolution {
 /// A wait for a lookup.
 #[derive(Debug)]
 pub(crate) struct Wait {
-    /// The place among the waiting.
-    pub(crate) seat: Seat,
-    /// Whether this request began the lookup, so that it must be started.
-    pub(crate) begins: bool,
+    seat: LookupSeat,
+    /// The lookup that must be started for it.
+    pub(crate) begins: Option<Errand>,
     /// When the request is answered by itself, in monotonic milliseconds.
     pub(crate) deadline_ms: u64,
+}
+
+impl Wait {
+    pub(crate) fn awaits(&self) -> Awaited {
+        Awaited::Lookup(self.seat.lookup())
+    }
 }
 
 impl Resolver {
@@ -87,21 +91,23 @@ impl Resolver {
         &mut self,
         manager: &TenantManager,
         tenant: &TenantId,
-        head: &RequestHead<'_>,
+        traceparent: impl FnOnce() -> Option<String>,
+        now: Now,
         node: &impl Node,
     ) -> Result<Resolution, Denial> {
-        let now_ms = node.monotonic_ms();
+        let now_ms = now.monotonic_ms;
         if let Some(outcome) = self.with_local(node, |local| local.lookup(tenant, now_ms)) {
             return Ok(Resolution::Known(outcome));
         }
         let deadline_ms = now_ms
             .saturating_add(u64::from(manager.timeout_ms))
             .saturating_add(GRACE_MS);
-        let (seat, begins) = match self.inflight.join(tenant, || head.traceparent(), now_ms, deadline_ms) {
-            Joined::Following(seat) => (seat, false),
+        let (seat, begins) = match self.inflight.join(tenant, traceparent, now_ms, deadline_ms) {
+            Joined::Following(seat) => (seat, None),
             Joined::Leading(seat) => {
                 self.next_sweep_ms.get_or_insert(now_ms.saturating_add(SWEEP_MS));
-                (seat, true)
+                let begins = Errand::Lookup(seat.lookup());
+                (seat, Some(begins))
             }
             Joined::Overloaded => {
                 node.count(Counter::LookupsOverloaded);
@@ -125,17 +131,20 @@ impl Resolver {
     /// Takes an answer in. Gives the outcome for whoever waits, or the next call to make.
     pub(crate) fn answered(&mut self, config: &Config, id: LookupId, answer: Answer<'_>, node: &impl Node) -> Answered {
         let Some(manager) = config.tenant_manager.as_ref() else {
-            return Answered::Forgotten;
+            return Answered::FORGOTTEN;
         };
         let now_ms = node.monotonic_ms();
         if let Some(callout) = self.other_key(config, manager, id, answer, now_ms) {
             return Answered::Again(callout);
         }
         let Some(lookup) = self.inflight.finish(id) else {
-            return Answered::Forgotten;
+            return Answered::FORGOTTEN;
         };
         let result = lookup::outcome(answer, &lookup.tenant, config);
-        let complaint = self.complaint(result.as_ref().err().copied(), now_ms);
+        let remarks = self
+            .complaint(result.as_ref().err().copied(), now_ms)
+            .into_iter()
+            .collect();
         let outcome = Rc::new(match result {
             Ok(outcome) => {
                 self.preferred_key = lookup.key;
@@ -152,18 +161,21 @@ impl Resolver {
         self.with_local(node, |local| {
             local.insert(lookup.tenant, Rc::clone(&outcome), now_ms);
         });
-        Answered::Settled { outcome, complaint }
+        Answered::Over {
+            news: Some((Awaited::Lookup(id), Learned::Outcome(outcome))),
+            remarks,
+        }
     }
 
     /// A failure that the log should hear of: each kind at most once a minute.
-    fn complaint(&mut self, failure: Option<LookupFailure>, now_ms: u64) -> Option<LookupFailure> {
+    fn complaint(&mut self, failure: Option<LookupFailure>, now_ms: u64) -> Option<Remark> {
         let failure = failure?;
         let quiet_until_ms = self.quiet_until_ms.entry(failure).or_default();
         if now_ms < *quiet_until_ms {
             return None;
         }
         *quiet_until_ms = now_ms.saturating_add(COMPLAINT_MS);
-        Some(failure)
+        Some(Remark::LookupsFail(failure))
     }
 
     /// After the first 401, the call with the other API key in what is left of the time.
@@ -188,8 +200,8 @@ impl Resolver {
         Some(lookup.ask(config, manager, other, timeout_ms))
     }
 
-    /// Does what is due by time alone; gives when it wants to be called again.
-    pub(crate) fn tick(&mut self, node: &impl Node) -> Option<u64> {
+    /// Does what is due by time alone.
+    pub(crate) fn tick(&mut self, node: &impl Node) {
         let now_ms = node.monotonic_ms();
         if self.next_sweep_ms.is_some_and(|due| due <= now_ms) {
             self.with_local(node, |local| local.sweep(now_ms));
@@ -197,6 +209,10 @@ impl Resolver {
             let idle = self.local.is_empty() && self.inflight.is_empty();
             self.next_sweep_ms = (!idle).then(|| now_ms.saturating_add(SWEEP_MS));
         }
+    }
+
+    /// When [`Resolver::tick`] has something to do, in monotonic milliseconds.
+    pub(crate) fn due_ms(&self) -> Option<u64> {
         self.next_sweep_ms
     }
 
@@ -219,22 +235,6 @@ impl Resolver {
         }
         result
     }
-}
-
-/// What an answer leads to.
-#[derive(Debug)]
-pub enum Answered {
-    /// The lookup is over.
-    Settled {
-        /// This is for everyone who waits for it.
-        outcome: Rc<Outcome>,
-        /// What the log should hear of, as a warning.
-        complaint: Option<LookupFailure>,
-    },
-    /// It is asked once more.
-    Again(Callout),
-    /// Nobody asked, or not any more.
-    Forgotten,
 }
 
 #[cfg(test)]

@@ -1,35 +1,9 @@
-use std::cell::{Cell, RefCell};
-
 use serde_json::json;
 
 use super::*;
 use crate::config::{Plugin, compile};
 use crate::telemetry::LookupFailure;
-
-#[derive(Default)]
-struct World {
-    now_ms: Cell<u64>,
-    counted: RefCell<Vec<Counter>>,
-    consumers: Cell<i64>,
-}
-
-impl Node for World {
-    fn realtime_ms(&self) -> u64 {
-        0
-    }
-
-    fn monotonic_ms(&self) -> u64 {
-        self.now_ms.get()
-    }
-
-    fn count(&self, counter: Counter) {
-        self.counted.borrow_mut().push(counter);
-    }
-
-    fn adjust(&self, _: Gauge, by: i64) {
-        self.consumers.set(self.consumers.get() + by);
-    }
-}
+use crate::world::World;
 
 fn config() -> Config {
     let document = json!({
@@ -68,7 +42,7 @@ impl Fixture {
     fn resolve(&mut self) -> Resolution {
         let manager = self.config.tenant_manager.as_ref().unwrap();
         self.resolver
-            .resolve(manager, &acme(), &RequestHead::new(&[]), &self.world)
+            .resolve(manager, &acme(), || None, Now::of(&self.world), &self.world)
             .unwrap()
     }
 
@@ -81,12 +55,17 @@ impl Fixture {
         let manager = self.config.tenant_manager.as_ref().unwrap();
         match self
             .resolver
-            .resolve(manager, &tenant, &RequestHead::new(&[]), &self.world)
+            .resolve(manager, &tenant, || None, Now::of(&self.world), &self.world)
             .unwrap()
         {
             Resolution::Wait(wait) => wait,
             known => panic!("{known:?}"),
         }
+    }
+
+    fn tick(&mut self) -> Option<u64> {
+        self.resolver.tick(&self.world);
+        self.resolver.due_ms()
     }
 
     fn answered(&mut self, lookup: LookupId, status: u16, body: &str) -> Answered {
@@ -96,6 +75,20 @@ impl Fixture {
         };
         self.resolver.answered(&self.config, lookup, answer, &self.world)
     }
+}
+
+fn outcome(answered: Answered) -> Rc<Outcome> {
+    match answered {
+        Answered::Over {
+            news: Some((_, Learned::Outcome(outcome))),
+            ..
+        } => outcome,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn is_forgotten(answered: &Answered) -> bool {
+    matches!(answered, Answered::Over { news: None, remarks } if remarks.is_empty())
 }
 
 fn api_key(callout: &Callout) -> &str {
@@ -112,7 +105,7 @@ fn one_lookup_serves_everyone_and_is_remembered() {
     let mut fixture = Fixture::new();
     let first = fixture.wait();
     let second = fixture.wait();
-    assert!(first.begins && !second.begins);
+    assert!(first.begins.is_some() && second.begins.is_none());
     assert_eq!(first.deadline_ms, 1_500);
     let lookup = first.seat.lookup();
     drop(first);
@@ -122,15 +115,13 @@ fn one_lookup_serves_everyone_and_is_remembered() {
         fixture.resolver.question(&fixture.config, lookup).is_none(),
         "only once"
     );
-    let Answered::Settled { outcome, .. } = fixture.answered(lookup, 200, r#"{"id":"acme"}"#) else {
-        panic!("settled")
-    };
-    assert!(matches!(*outcome, Outcome::Found(_)));
+    let found = outcome(fixture.answered(lookup, 200, r#"{"id":"acme"}"#));
+    assert!(matches!(*found, Outcome::Found(_)));
     assert!(matches!(fixture.resolve(), Resolution::Known(_)));
     assert_eq!(*fixture.world.counted.borrow(), [Counter::TenantConnections]);
     assert_eq!(fixture.world.consumers.get(), 1);
     assert!(
-        matches!(fixture.answered(lookup, 200, "{}"), Answered::Forgotten),
+        is_forgotten(&fixture.answered(lookup, 200, "{}")),
         "an answer counts once"
     );
 }
@@ -146,10 +137,8 @@ fn a_401_is_asked_again_with_the_other_key_in_what_is_left_of_the_time() {
         panic!("again")
     };
     assert_eq!((api_key(&callout), callout.timeout_ms), ("two", 600));
-    let Answered::Settled { outcome, .. } = fixture.answered(lookup, 401, "") else {
-        panic!("not a third time")
-    };
-    assert_eq!(*outcome, Outcome::Unavailable(LookupFailure::Unauthorized));
+    let refused = outcome(fixture.answered(lookup, 401, ""));
+    assert_eq!(*refused, Outcome::Unavailable(LookupFailure::Unauthorized));
     assert_eq!(
         *fixture.world.counted.borrow(),
         [Counter::TenantConnectionErrors(LookupFailure::Unauthorized)]
@@ -162,7 +151,7 @@ fn a_401_is_asked_again_with_the_other_key_in_what_is_left_of_the_time() {
         "no key has worked, so none is preferred over the first"
     );
     assert!(matches!(fixture.answered(lookup, 401, ""), Answered::Again(_)));
-    assert!(matches!(fixture.answered(lookup, 404, ""), Answered::Settled { .. }));
+    outcome(fixture.answered(lookup, 404, ""));
     let lookup = fixture.wait_for("globex").seat.lookup();
     let callout = fixture.resolver.question(&fixture.config, lookup).expect("begins");
     assert_eq!(api_key(&callout), "two", "the key that has worked is preferred");
@@ -181,7 +170,7 @@ fn lookups_that_run_at_once_each_try_the_other_key() {
             panic!("again")
         };
         assert_eq!(api_key(&callout), "two");
-        assert!(matches!(fixture.answered(*lookup, 404, ""), Answered::Settled { .. }));
+        outcome(fixture.answered(*lookup, 404, ""));
     }
 }
 
@@ -191,7 +180,7 @@ fn a_401_that_comes_too_late_is_not_asked_again() {
     let lookup = fixture.wait().seat.lookup();
     fixture.resolver.question(&fixture.config, lookup).expect("begins");
     fixture.world.now_ms.set(1_000);
-    assert!(matches!(fixture.answered(lookup, 401, ""), Answered::Settled { .. }));
+    outcome(fixture.answered(lookup, 401, ""));
 }
 
 #[test]
@@ -265,13 +254,10 @@ fn only_modules_that_some_path_belongs_to_are_kept() {
 fn a_lookup_whose_answer_got_lost_is_forgotten() {
     let mut fixture = Fixture::new();
     let lost = fixture.wait();
-    let due = fixture.resolver.tick(&fixture.world).expect("a lookup to look after");
+    let due = fixture.tick().expect("a lookup to look after");
     fixture.world.now_ms.set(due);
-    assert_eq!(fixture.resolver.tick(&fixture.world), None, "nothing is left to do");
-    assert!(matches!(
-        fixture.answered(lost.seat.lookup(), 200, "{}"),
-        Answered::Forgotten
-    ));
+    assert_eq!(fixture.tick(), None, "nothing is left to do");
+    assert!(is_forgotten(&fixture.answered(lost.seat.lookup(), 200, "{}")));
 }
 
 #[test]
@@ -280,7 +266,7 @@ fn an_answer_that_proves_no_key_prefers_none() {
     let lookup = fixture.wait().seat.lookup();
     fixture.resolver.question(&fixture.config, lookup);
     assert!(matches!(fixture.answered(lookup, 401, ""), Answered::Again(_)));
-    assert!(matches!(fixture.answered(lookup, 503, ""), Answered::Settled { .. }));
+    outcome(fixture.answered(lookup, 503, ""));
     assert_eq!(fixture.resolver.preferred_key, 0);
 }
 
@@ -291,17 +277,22 @@ fn each_kind_of_failure_is_complained_about_once_a_minute() {
         fixture.world.now_ms.set(at_ms);
         let lookup = fixture.wait_for(&format!("t{at_ms}")).seat.lookup();
         match fixture.answered(lookup, status, "") {
-            Answered::Settled { complaint, .. } => complaint,
+            Answered::Over { remarks, .. } => remarks,
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(complaint(0, 500), Some(LookupFailure::ServerError));
-    assert_eq!(complaint(1, 500), None);
-    assert_eq!(complaint(2, 404), None);
-    assert_eq!(complaint(3, 500), None, "a success in between changes nothing");
-    assert_eq!(complaint(4, 429), Some(LookupFailure::UnexpectedStatus), "another kind");
-    assert_eq!(complaint(59_999, 500), None);
-    assert_eq!(complaint(60_000, 500), Some(LookupFailure::ServerError));
+    let fails = |failure| vec![Remark::LookupsFail(failure)];
+    assert_eq!(complaint(0, 500), fails(LookupFailure::ServerError));
+    assert_eq!(complaint(1, 500), []);
+    assert_eq!(complaint(2, 404), []);
+    assert_eq!(complaint(3, 500), [], "a success in between changes nothing");
+    assert_eq!(
+        complaint(4, 429),
+        fails(LookupFailure::UnexpectedStatus),
+        "another kind"
+    );
+    assert_eq!(complaint(59_999, 500), []);
+    assert_eq!(complaint(60_000, 500), fails(LookupFailure::ServerError));
 }
 
 #[test]
@@ -310,10 +301,10 @@ fn expired_records_leave_the_gauge_by_themselves() {
     let lookup = fixture.wait().seat.lookup();
     fixture.resolver.question(&fixture.config, lookup);
     fixture.answered(lookup, 200, r#"{"id":"acme"}"#);
-    let due = fixture.resolver.tick(&fixture.world).expect("something to sweep");
+    let due = fixture.tick().expect("something to sweep");
     fixture.world.now_ms.set(due);
-    assert!(fixture.resolver.tick(&fixture.world).is_some(), "still fresh");
+    assert!(fixture.tick().is_some(), "still fresh");
     fixture.world.now_ms.set(120_000);
-    assert_eq!(fixture.resolver.tick(&fixture.world), None, "nothing is left to do");
+    assert_eq!(fixture.tick(), None, "nothing is left to do");
     assert_eq!(fixture.world.consumers.get(), 0);
 }

@@ -1,8 +1,7 @@
-//! `auth`: issuers, keys, what a credential may be.
+//! `auth`: what a credential may be, where claims come from, what is remembered.
 
 use super::*;
-use crate::authn::{Algorithm, KeySet, TenantSet};
-use crate::tenant_id;
+use crate::authn::MetadataPath;
 
 pub(super) fn auth(
     raw: Option<raw::RawAuth>,
@@ -57,15 +56,25 @@ pub(super) fn auth(
             }
         }
     }
+    let source = source(raw.mode, raw.upstream_metadata, &at.child("upstream_metadata"), faults);
+    let verifies = raw.mode != Some(raw::AuthMode::UpstreamMetadata);
+    let token_cache = token_cache(raw.token_cache.unwrap_or_default(), &at.child("token_cache"), faults);
     let several = raw.issuers.as_ref().is_some_and(|list| list.len() > 1);
     let fold = tenant_id.is_some_and(|rules| rules.fold_uuid);
     let issuers = match raw.issuers {
         Some(list) if !list.is_empty() && list.len() <= 32 => all(list, |index, issuer| {
-            self::issuer(issuer, several, fold, &issuers_at.child(index), faults, env)
+            let context = issuer::Context {
+                verifies,
+                several,
+                fold,
+                env,
+            };
+            issuer::issuer(issuer, &context, &issuers_at.child(index), faults)
         }),
         Some(list) if list.len() > 32 => {
             faults.refuse(issuers_at.clone(), format!("{} issuers", list.len()), "at most 32")
         }
+        None if !verifies => Some(Vec::new()),
         _ => {
             faults.missing(issuers_at.clone(), "a list of at least one issuer");
             None
@@ -79,129 +88,45 @@ pub(super) fn auth(
         forward_token: raw.forward_token.unwrap_or(true),
         header: header?,
         issuers: issuers?,
+        source: source?,
+        token_cache: token_cache?,
+        kept_claims: tenant_id.map(|rules| rules.claim.clone()).into_iter().collect(),
     })
 }
 
-fn issuer(
-    raw: raw::RawIssuer,
-    several: bool,
-    fold: bool,
+fn source(
+    mode: Option<raw::AuthMode>,
+    raw: Option<raw::RawMetadata>,
     at: &Pointer,
     faults: &mut Faults,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Option<Issuer> {
-    let name = faults.required(
-        at.child("issuer"),
-        raw.issuer,
-        "a non-empty issuer identifier",
-        |text| (!text.is_empty()).then(|| text.to_owned()),
-    );
-    let audiences = match raw.audiences {
-        Some(list) if list.is_empty() || list.iter().any(String::is_empty) => faults.refuse(
-            at.child("audiences"),
-            "an empty audience or none",
-            "non-empty strings, or no `audiences` to accept any",
-        ),
-        other => Some(other.unwrap_or_default()),
+) -> Option<ClaimsSource> {
+    let raw = raw.unwrap_or_default();
+    let mut name = |member, text: Option<String>, default: &str| {
+        let text = text.unwrap_or_else(|| default.to_owned());
+        if text.is_empty() || text.len() > 256 {
+            return faults.refuse(at.child(member), quoted(&text), "a name of 1 to 256 bytes");
+        }
+        Some(text)
     };
-    let algorithms = algorithms(raw.algorithms, &at.child("algorithms"), faults);
-    let tenants = match raw.tenants {
-        None if several => {
-            faults.missing(
-                at.child("tenants"),
-                "`any`, or an object with `ids` and `prefixes`: required with several issuers",
-            );
-            None
-        }
-        None | Some(raw::RawTenants::Any) => Some(TenantSet::Any),
-        Some(raw::RawTenants::Some(set)) => {
-            let (ids, prefixes) = (set.ids.unwrap_or_default(), set.prefixes.unwrap_or_default());
-            tenant_set(&ids, &prefixes, fold, &at.child("tenants"), faults)
-        }
+    let namespace = name("namespace", raw.namespace, "envoy.filters.http.jwt_authn");
+    let payload = name("payload", raw.payload, "jwt_payload");
+    let path = MetadataPath {
+        namespace: namespace?,
+        payload: payload?,
     };
-    let keys_at = at.child("jwks").child("inline").child("keys");
-    let keys = raw.jwks.and_then(|jwks| jwks.inline).and_then(|set| set.keys);
-    let keys = match (keys, &algorithms) {
-        (None, _) => {
-            faults.missing(keys_at, "a list of JSON Web Keys");
-            None
-        }
-        (Some(_), None) => None,
-        (Some(keys), Some(algorithms)) => {
-            let (set, refused) = KeySet::load(&keys, algorithms, env);
-            let refused = refused.into_iter().map(|key| ConfigError {
-                pointer: keys_at.child(key.index),
-                problem: Problem::Key {
-                    name: shown(&key.name),
-                    reason: key.reason,
-                },
-            });
-            match set {
-                Some(set) => {
-                    faults.warnings.extend(refused);
-                    Some(set)
-                }
-                None => {
-                    let reasons: Vec<_> = refused.collect();
-                    if reasons.is_empty() {
-                        faults.push(
-                            keys_at,
-                            unacceptable("no usable key", "at least one key that fits `algorithms`"),
-                        );
-                    }
-                    for fault in reasons {
-                        faults.push(fault.pointer, fault.problem);
-                    }
-                    None
-                }
-            }
-        }
-    };
-    Some(Issuer::new(name?, audiences?, algorithms?, tenants?, keys?))
+    Some(match mode {
+        None | Some(raw::AuthMode::Verify) => ClaimsSource::Credential,
+        Some(raw::AuthMode::UpstreamMetadata) => ClaimsSource::Metadata(path),
+    })
 }
 
-fn algorithms(raw: Option<Vec<String>>, at: &Pointer, faults: &mut Faults) -> Option<Vec<Algorithm>> {
-    let Some(names) = raw.filter(|names| !names.is_empty()) else {
-        faults.missing(at.clone(), &format!("a list of {}", Algorithm::names()));
-        return None;
-    };
-    let known: Vec<Algorithm> = names.iter().filter_map(|name| Algorithm::parse(name)).collect();
-    let algorithms = all(names, |index, name| {
-        Algorithm::parse(&name).or_else(|| faults.refuse(at.child(index), quoted(&name), &Algorithm::names()))
-    });
-    let symmetric = known.iter().filter(|algorithm| algorithm.is_symmetric()).count();
-    if symmetric != 0 && symmetric != known.len() {
-        return faults.refuse(
-            at.clone(),
-            "HMAC beside signature algorithms",
-            "one or the other: a public key must never be taken for a shared secret",
-        );
-    }
-    algorithms
-}
-
-fn tenant_set(ids: &[String], prefixes: &[String], fold: bool, at: &Pointer, faults: &mut Faults) -> Option<TenantSet> {
-    if ids.is_empty() && prefixes.is_empty() {
-        return faults.refuse(
-            at.clone(),
-            "no id and no prefix",
-            "`any`, or at least one of `ids` and `prefixes`",
-        );
-    }
-    let ids_at = at.child("ids");
-    let ids = all(ids.iter(), |index, id| {
-        tenant_id::TenantId::parse(id, fold).or_else(|| faults.refuse(ids_at.child(index), quoted(id), NAME))
-    });
-    let prefixes_at = at.child("prefixes");
-    let prefixes = all(prefixes.iter(), |index, prefix| {
-        if tenant_id::is_well_formed(prefix) {
-            Some(prefix.clone())
-        } else {
-            faults.refuse(prefixes_at.child(index), quoted(prefix), NAME)
-        }
-    });
-    Some(TenantSet::Only {
-        ids: ids?,
-        prefixes: prefixes?,
+fn token_cache(raw: raw::RawTokenCache, at: &Pointer, faults: &mut Faults) -> Option<TokenCache> {
+    let max_entries = faults.number(at.child("max_entries"), raw.max_entries, 10_000, 0..=1_000_000);
+    let max_bytes = faults.number(at.child("max_bytes"), raw.max_bytes, 16_777_216, 1_024..=268_435_456);
+    let ttl_ms = faults.milliseconds(at.child("ttl_seconds"), raw.ttl_seconds, 300, 1..=86_400);
+    Some(TokenCache {
+        max_entries: max_entries?,
+        max_bytes: max_bytes?,
+        ttl_ms: ttl_ms?,
     })
 }

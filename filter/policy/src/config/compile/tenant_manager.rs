@@ -8,24 +8,8 @@ pub(super) fn tenant_manager(
     faults: &mut Faults,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Option<TenantManager> {
-    let visible = |text: &str| {
-        (!text.is_empty() && text.len() <= 255 && text.bytes().all(|b| b.is_ascii_graphic())).then(|| text.to_owned())
-    };
-    let cluster = faults.required(
-        at.child("cluster"),
-        raw.cluster,
-        "the name of an Envoy cluster",
-        visible,
-    );
-    // Neither authority nor path is shown: a credential may stand in it.
-    let untold = |_: &str| "an unusable text".to_owned();
-    let authority = faults.required_told(
-        at.child("authority"),
-        raw.authority,
-        untold,
-        "a host name, with a port where needed",
-        visible,
-    );
+    let cluster = faults.cluster(at.child("cluster"), raw.cluster);
+    let authority = faults.authority(at.child("authority"), raw.authority);
     let path = PathTemplate::parse(
         raw.path
             .as_deref()

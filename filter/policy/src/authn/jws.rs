@@ -2,44 +2,47 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::Refusal;
+use super::{Algorithm, Refusal};
 use crate::json;
 
 /// The parts of a token that verification needs.
-pub(super) struct Token<'a> {
+#[derive(Debug)]
+pub struct Jws<'a> {
     /// What was signed: the first two parts and the dot between them.
-    pub(super) signed: &'a [u8],
-    /// The signature, decoded.
-    pub(super) signature: Vec<u8>,
-    /// `alg` of the header.
-    pub(super) algorithm: String,
-    /// `kid` of the header.
-    pub(super) key_id: Option<String>,
-    /// The claims.
-    pub(super) claims: Map<String, Value>,
+    signed: &'a [u8],
+    /// The second part, still encoded.
+    payload: &'a [u8],
+    signature: Vec<u8>,
+    algorithm: String,
+    key_id: Option<String>,
 }
 
-impl<'a> Token<'a> {
+impl<'a> Jws<'a> {
     /// Takes a token apart.
     ///
     /// The header must be a strict JSON object with a string `alg`; `crit` in any form is
     /// refused, as are a `b64` other than true (RFC 7797), a `typ` that is not accepted, and a
     /// `kid` that is not a non-empty string. The base64url has no padding, no whitespace and no
-    /// non-zero trailing bits.
-    pub(super) fn parse(text: &'a [u8], accepted: &AcceptedTypes) -> Result<Self, Refusal> {
+    /// non-zero trailing bits. `jku`, `x5u`, `x5c` and `jwk` are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Malformed`], [`Refusal::Header`], [`Refusal::Critical`], [`Refusal::Type`],
+    /// [`Refusal::Algorithm`] and [`Refusal::KeyUnknown`].
+    pub fn parse(text: &'a [u8], accepted: &AcceptedTypes) -> Result<Self, Refusal> {
         let mut parts = text.split(|b| *b == b'.');
-        let (Some(header), Some(claims), Some(signature), None) =
+        let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(Refusal::Malformed);
         };
-        let signed_length = header.len().saturating_add(1).saturating_add(claims.len());
+        let signed_length = header.len().saturating_add(1).saturating_add(payload.len());
         let signed = text.get(..signed_length).ok_or(Refusal::Malformed)?;
         let header = json::parse_object(&decode(header)?).ok_or(Refusal::Header)?;
         if header.contains_key("crit") || header.get("b64").is_some_and(|b64| *b64 != Value::Bool(true)) {
-            return Err(Refusal::Header);
+            return Err(Refusal::Critical);
         }
         if !accepted.accepts(header.get("typ")) {
             return Err(Refusal::Type);
@@ -48,15 +51,50 @@ impl<'a> Token<'a> {
         let key_id = match header.get("kid") {
             None => None,
             Some(Value::String(name)) if !name.is_empty() => Some(name.clone()),
-            Some(_) => return Err(Refusal::Key),
+            Some(_) => return Err(Refusal::KeyUnknown),
         };
         Ok(Self {
             signed,
+            payload,
             signature: decode(signature)?,
             algorithm: algorithm.to_owned(),
             key_id,
-            claims: json::parse_object(&decode(claims)?).ok_or(Refusal::Claims)?,
         })
+    }
+
+    /// What was signed.
+    pub fn signed(&self) -> &'a [u8] {
+        self.signed
+    }
+
+    /// The signature, decoded.
+    pub fn signature(&self) -> &[u8] {
+        &self.signature
+    }
+
+    /// `kid` of the header.
+    pub fn key_id(&self) -> Option<&str> {
+        self.key_id.as_deref()
+    }
+
+    /// `alg` of the header, if it is one of `allowed`.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Algorithm`].
+    pub fn algorithm(&self, allowed: &[Algorithm]) -> Result<Algorithm, Refusal> {
+        Algorithm::parse(&self.algorithm)
+            .filter(|algorithm| allowed.contains(algorithm))
+            .ok_or(Refusal::Algorithm)
+    }
+
+    /// The payload, decoded. Whether its signature holds is another question.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Malformed`].
+    pub fn payload(&self) -> Result<Vec<u8>, Refusal> {
+        decode(self.payload)
     }
 }
 
