@@ -2,9 +2,13 @@
 //!
 //! Every setup has an Envoy of its own, with one worker; they run side by side and get the same
 //! requests in turns, some hundred each, round after round, in another order each time. The CPU
-//! time of each Envoy process is read before and after its turn. What a machine does besides hits
-//! all setups alike that way; differences are taken within a round, and the median of the rounds
-//! counts, with the bounds of its 95 % confidence. Numbers are printed and never judged.
+//! time of each Envoy process is read before and after its turn, and differences are taken within a
+//! round: what the machine does besides hits all setups alike.
+//!
+//! Two processes of the same program and configuration differ for as long as they live, by some
+//! microseconds, with where their code and memory happen to lie. So all of them are started anew several
+//! times. What is printed is the median over the starts, each of which gives the median of its
+//! rounds, with the bounds of its 95 % confidence. Numbers are printed and never judged.
 
 mod cpu;
 mod load;
@@ -16,7 +20,7 @@ mod subject;
 mod tokens;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -25,7 +29,7 @@ use corpus::answer::Answer;
 use envoy_run::{Envoy, Options, TenantManager};
 use serde_json::json;
 
-use crate::report::{Series, letter};
+use crate::report::{Key, Series, letter};
 use crate::setup::{Servers, Setup, Traffic};
 use crate::subject::Subject;
 use crate::tokens::{TENANTS, Tokens, tenant};
@@ -40,11 +44,14 @@ struct Arguments {
     /// configuration
     #[arg(long, value_name = "FILE", hide_default_value = true, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/wasm32-wasip1/release/tenant_filter.wasm"))]
     wasm: Vec<PathBuf>,
-    /// How many rounds; each is one turn of every setup
-    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    /// How often everything is started anew; with fewer than six the confidence is below 95 %
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    starts: u16,
+    /// How many rounds a start has; each is one turn of every setup
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
     /// How many requests a turn has
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=20_000))]
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=20_000))]
     requests: u16,
     /// Connections that stay open, in each of which one request is under way
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -84,9 +91,10 @@ fn run(arguments: &Arguments) -> Result<()> {
 
 async fn benchmark(arguments: &Arguments) -> Result<Vec<String>> {
     let setups = setups(&arguments.setups);
-    let (rounds, requests) = (usize::from(arguments.rounds), usize::from(arguments.requests));
+    let turns = usize::from(arguments.rounds) * usize::from(arguments.requests);
     let fresh = setups.iter().any(|setup| setup.traffic() == Traffic::Fresh);
-    let fresh = if fresh { rounds * requests } else { 0 };
+    // A process that was started anew has seen none of them.
+    let fresh = if fresh { turns } else { 0 };
     eprintln!("signing {} tokens", TENANTS + fresh);
     let tokens = Tokens::make(fresh)?;
 
@@ -98,47 +106,10 @@ async fn benchmark(arguments: &Arguments) -> Result<Vec<String>> {
         tenant_manager: tenant_manager.address(),
         authz: authz.address(),
     };
-    let mut subjects = Vec::new();
-    for setup in setups {
-        for (module, path) in arguments.wasm.iter().enumerate() {
-            if module > 0 && !setup.runs_filter() {
-                break;
-            }
-            let mut subject = start(setup, path, servers, usize::from(arguments.connections)).await?;
-            subject.module = setup.runs_filter().then_some(module);
-            if let Err(error) = subject.prove(&tokens).await {
-                let fault = error.context(format!(
-                    "`{}` with {} is not what it is said to be",
-                    setup.name(),
-                    path.display()
-                ));
-                ensure!(arguments.unproven, "{fault:#}");
-                eprintln!("attention: {fault:#}");
-            }
-            subject.warm_up(&tokens).await?;
-            subjects.push(subject);
-        }
-    }
-    let mut all: Vec<_> = subjects.iter().map(Series::empty).collect();
-    for round in 0..rounds {
-        for turn in 0..subjects.len() {
-            // Everybody is first, last and everybody's successor in the course of the rounds.
-            let turn = if round % 2 == 0 {
-                turn
-            } else {
-                subjects.len() - 1 - turn
-            };
-            let turn = (turn + round) % subjects.len();
-            if let (Some(subject), Some(series)) = (subjects.get_mut(turn), all.get_mut(turn)) {
-                series.costs.push(subject.measure(requests, &tokens).await?);
-            }
-        }
-        if (round + 1).is_multiple_of(10) {
-            eprintln!("{} of {rounds} rounds", round + 1);
-        }
-    }
-    for subject in subjects {
-        subject.stop().await?;
+    let mut all = keys(&setups, arguments.wasm.len());
+    for number in 1..=arguments.starts {
+        eprintln!("start {number} of {}", arguments.starts);
+        one_start(arguments, &mut all, servers, &tokens).await?;
     }
     tenant_manager.stop().await;
     authz.stop().await?;
@@ -148,17 +119,78 @@ async fn benchmark(arguments: &Arguments) -> Result<Vec<String>> {
         lines.extend(modules.map(|(n, path)| format!("{} is {}", letter(n), path.display())));
     }
     lines.push(format!(
-        "{rounds} rounds of {requests} requests on {} connections; median [95 % confidence]\n",
-        arguments.connections
+        "{} starts of {} rounds of {} requests on {} connections; median [95 % confidence]\n",
+        arguments.starts, arguments.rounds, arguments.requests, arguments.connections
     ));
     lines.extend(report::lines(&all, &arguments.wasm));
     Ok(lines)
 }
 
-async fn start(setup: Setup, module: &Path, servers: Servers, connections: usize) -> Result<Subject> {
-    let module = module.canonicalize()?;
-    let started = Subject::start(setup, &module, servers, connections).await;
-    started.with_context(|| format!("`{}` cannot be started", setup.name()))
+/// Starts everything, lets it take turns, and ends it; writes down what each has cost, round by round.
+async fn one_start(arguments: &Arguments, all: &mut [Series], servers: Servers, tokens: &Tokens) -> Result<()> {
+    let mut subjects = Vec::new();
+    for series in all.iter() {
+        subjects.push(start(arguments, series.key, servers, tokens).await?);
+    }
+    let mut costs = vec![Vec::new(); subjects.len()];
+    for round in 0..usize::from(arguments.rounds) {
+        for turn in 0..subjects.len() {
+            // Everybody is first, last and everybody's successor in the course of the rounds.
+            let turn = if round % 2 == 0 {
+                turn
+            } else {
+                subjects.len() - 1 - turn
+            };
+            let turn = (turn + round) % subjects.len();
+            if let (Some(subject), Some(costs)) = (subjects.get_mut(turn), costs.get_mut(turn)) {
+                costs.push(subject.measure(usize::from(arguments.requests), tokens).await?);
+            }
+        }
+    }
+    for ((subject, series), costs) in subjects.into_iter().zip(all).zip(costs) {
+        series.starts.push(costs);
+        subject.stop().await?;
+    }
+    Ok(())
+}
+
+/// An Envoy that is warm and has shown what it does.
+async fn start(arguments: &Arguments, key: Key, servers: Servers, tokens: &Tokens) -> Result<Subject> {
+    let name = key.setup.name();
+    // A setup without a module gets the first one's path and does not look at it.
+    let module = arguments
+        .wasm
+        .get(key.module.unwrap_or_default())
+        .context("there is no module")?;
+    let (module, connections) = (module.canonicalize()?, usize::from(arguments.connections));
+    let started = Subject::start(key.setup, &module, servers, connections);
+    let mut subject = started.await.with_context(|| format!("`{name}` cannot be started"))?;
+    if let Err(error) = subject.prove(tokens).await {
+        let fault = error.context(format!(
+            "`{name}` with {} is not what it is said to be",
+            module.display()
+        ));
+        ensure!(arguments.unproven, "{fault:#}");
+        eprintln!("attention: {fault:#}");
+    }
+    subject.warm_up(tokens).await?;
+    Ok(subject)
+}
+
+/// What is measured: each setup, those that run the filter once for each module.
+fn keys(setups: &[Setup], modules: usize) -> Vec<Series> {
+    let of = |&setup: &Setup| -> Vec<Key> {
+        match setup.runs_filter() {
+            true => (0..modules).map(|n| Key { setup, module: Some(n) }).collect(),
+            false => vec![Key { setup, module: None }],
+        }
+    };
+    let keys = setups.iter().flat_map(of);
+    let unmeasured = |key| Series {
+        key,
+        starts: Vec::new(),
+    };
+    keys.map(unmeasured).collect()
 }
 
 /// Those that were asked for, each once, and always the baseline.

@@ -4,14 +4,22 @@ use std::path::PathBuf;
 
 use crate::setup::Setup;
 use crate::statistics::Median;
-use crate::subject::{Cost, Subject};
+use crate::subject::Cost;
 
-/// What one subject has cost, round by round.
+/// What is measured under one name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) setup: Setup,
+    /// Which module, by its place on the command line; `None` where none runs.
+    pub(crate) module: Option<usize>,
+}
+
+/// What it has cost.
 #[derive(Debug)]
 pub(crate) struct Series {
-    pub(crate) setup: Setup,
-    pub(crate) module: Option<usize>,
-    pub(crate) costs: Vec<Cost>,
+    pub(crate) key: Key,
+    /// Start by start, and in each round by round.
+    pub(crate) starts: Vec<Vec<Cost>>,
 }
 
 /// Setups that answer a question together: what the first costs more than the second.
@@ -30,16 +38,16 @@ pub(crate) fn lines(all: &[Series], modules: &[PathBuf]) -> Vec<String> {
         "{:<16} {:>28}   {:>28}   {:>10}",
         "setup", "CPU µs/request", "more than `none`, µs", "requests/s"
     )];
-    let baseline = all.iter().find(|series| series.setup == Setup::None);
+    let baseline = all.iter().find(|series| series.key.setup == Setup::None);
     lines.extend(all.iter().map(|series| {
-        let cost = Median::of(series.costs.iter().map(|cost| cost.cpu_us));
         let overhead = baseline
-            .filter(|baseline| !std::ptr::eq(*baseline, series))
+            .filter(|baseline| baseline.key != series.key)
             .and_then(|baseline| difference(series, baseline));
-        let rate = Median::of(series.costs.iter().map(|cost| cost.per_second));
-        let name = series.name(modules);
+        let rate = series.median(|cost| cost.per_second);
         let rate = rate.map_or_else(String::new, |rate| format!("{:.0}", rate.value));
-        format!("{name:<16} {:>28}   {:>28}   {rate:>10}", shown(cost), shown(overhead))
+        let cost = shown(series.median(|cost| cost.cpu_us));
+        let name = series.key.name(modules);
+        format!("{name:<16} {cost:>28}   {:>28}   {rate:>10}", shown(overhead))
     }));
     let mut compared = questions(all, modules);
     compared.extend(modules_compared(all, modules));
@@ -52,13 +60,14 @@ pub(crate) fn lines(all: &[Series], modules: &[PathBuf]) -> Vec<String> {
 }
 
 fn questions(all: &[Series], modules: &[PathBuf]) -> Vec<String> {
-    let of = |setup| all.iter().filter(move |series| series.setup == setup);
+    let of = |setup| all.iter().filter(move |series| series.key.setup == setup);
     let baseline = of(Setup::None).next();
     let mut lines = Vec::new();
     for (first, second) in QUESTIONS {
         for first in of(first) {
             // Two setups of ours are compared within one module.
-            for second in of(second).filter(|second| second.module.is_none() || second.module == first.module) {
+            let module = first.key.module;
+            for second in of(second).filter(|second| second.key.module.is_none_or(|other| Some(other) == module)) {
                 let overheads =
                     baseline.and_then(|baseline| Some((difference(first, baseline)?, difference(second, baseline)?)));
                 let ratio = overheads.map_or_else(String::new, |(first, second)| {
@@ -71,27 +80,30 @@ fn questions(all: &[Series], modules: &[PathBuf]) -> Vec<String> {
     lines
 }
 
-/// The same setup with the module named last and with the one named first.
+/// The same setup with each further module and with the one named first.
 fn modules_compared(all: &[Series], modules: &[PathBuf]) -> Vec<String> {
-    let firsts = all.iter().filter(|series| series.module == Some(0));
+    let firsts = all.iter().filter(|series| series.key.module == Some(0));
     let pairs = firsts.flat_map(|first| {
         let others = all
             .iter()
-            .filter(|other| other.setup == first.setup && other.module > first.module);
+            .filter(|other| other.key.setup == first.key.setup && other.key.module > first.key.module);
         others.map(move |other| (other, first))
     });
     pairs.map(|(other, first)| compared(other, first, modules)).collect()
 }
 
 fn compared(first: &Series, second: &Series, modules: &[PathBuf]) -> String {
-    let names = format!("{} − {}", first.name(modules), second.name(modules));
+    let names = format!("{} − {}", first.key.name(modules), second.key.name(modules));
     format!("{names:<32} {:>24}", shown(difference(first, second)))
 }
 
 /// What `series` costs more than `than`, from rounds in which both ran.
 fn difference(series: &Series, than: &Series) -> Option<Median> {
-    let rounds = series.costs.iter().zip(&than.costs);
-    Median::of(rounds.map(|(cost, than)| cost.cpu_us - than.cpu_us))
+    let starts = series.starts.iter().zip(&than.starts);
+    Median::of(starts.filter_map(|(costs, than)| {
+        let rounds = costs.iter().zip(than);
+        Some(Median::of(rounds.map(|(cost, than)| cost.cpu_us - than.cpu_us))?.value)
+    }))
 }
 
 fn shown(median: Option<Median>) -> String {
@@ -101,17 +113,16 @@ fn shown(median: Option<Median>) -> String {
 }
 
 impl Series {
-    /// Of a subject that has not been measured yet.
-    pub(crate) fn empty(subject: &Subject) -> Self {
-        Self {
-            setup: subject.setup,
-            module: subject.module,
-            costs: Vec::new(),
-        }
+    /// Over the starts, of the median over each one's rounds.
+    fn median(&self, figure: impl Fn(&Cost) -> f64) -> Option<Median> {
+        let starts = self.starts.iter();
+        Median::of(starts.filter_map(|costs| Some(Median::of(costs.iter().map(&figure))?.value)))
     }
+}
 
+impl Key {
     /// The setup, with the letter of its module where there are several.
-    fn name(&self, modules: &[PathBuf]) -> String {
+    fn name(self, modules: &[PathBuf]) -> String {
         match self.module {
             Some(module) if modules.len() > 1 => format!("{} ({})", self.setup.name(), letter(module)),
             _ => self.setup.name(),
@@ -122,4 +133,60 @@ impl Series {
 /// A for the first module.
 pub(crate) fn letter(module: usize) -> char {
     (b'A'..=b'Z').nth(module).map_or('?', char::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(setup: Setup, module: Option<usize>, starts: &[&[f64]]) -> Series {
+        let cost = |&cpu_us: &f64| Cost {
+            cpu_us,
+            per_second: 1000.0,
+        };
+        Series {
+            key: Key { setup, module },
+            starts: starts.iter().map(|costs| costs.iter().map(cost).collect()).collect(),
+        }
+    }
+
+    #[test]
+    fn what_hits_a_whole_round_does_not_show_in_a_difference() {
+        let calm = series(Setup::None, None, &[&[20.0, 90.0, 20.0], &[21.0, 21.0, 21.0]]);
+        let busy = series(Setup::Seen, Some(0), &[&[30.0, 100.0, 30.0], &[31.0, 31.0, 31.0]]);
+        let (value, low, high) = (10.0, 10.0, 10.0);
+        assert_eq!(difference(&busy, &calm), Some(Median { value, low, high }));
+    }
+
+    #[test]
+    fn starts_count_and_not_rounds() {
+        let baseline = series(Setup::None, None, &[&[20.0; 3], &[20.0; 3], &[20.0; 3]]);
+        let moved = series(Setup::Seen, Some(0), &[&[30.0; 3], &[34.0; 3], &[31.0; 3]]);
+        let (value, low, high) = (11.0, 10.0, 14.0);
+        assert_eq!(difference(&moved, &baseline), Some(Median { value, low, high }));
+    }
+
+    #[test]
+    fn modules_are_compared_setup_by_setup() {
+        let all = [
+            series(Setup::None, None, &[&[20.0]]),
+            series(Setup::Seen, Some(0), &[&[30.0]]),
+            series(Setup::Seen, Some(1), &[&[33.0]]),
+            series(Setup::JwtCache, None, &[&[25.0]]),
+        ];
+        let lines = lines(&all, &["a.wasm".into(), "b.wasm".into()]).join("\n");
+        let lines = lines
+            .split(' ')
+            .filter(|word| !word.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ");
+        for expected in [
+            "seen (B) − seen (A) 3.0 [3.0 … 3.0]",
+            "seen (A) − jwt-cache 5.0 [5.0 … 5.0] overhead × 2.00",
+            "seen (B) − jwt-cache 8.0 [8.0 … 8.0] overhead × 2.60",
+        ] {
+            assert!(lines.contains(expected), "{expected}\n\n{lines}");
+        }
+        assert_eq!(lines.matches(" − ").count(), 3, "{lines}");
+    }
 }

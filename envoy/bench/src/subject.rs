@@ -15,9 +15,7 @@ use crate::tokens::{Tokens, tenant};
 /// A running Envoy with the connections of its client.
 #[derive(Debug)]
 pub(crate) struct Subject {
-    pub(crate) setup: Setup,
-    /// Which module, by its place on the command line; `None` where none runs.
-    pub(crate) module: Option<usize>,
+    setup: Setup,
     envoy: Envoy,
     client: Client,
     /// How many requests it has had that were measured.
@@ -44,7 +42,6 @@ impl Subject {
         let client = Client::connect(envoy.address(), connections).await?;
         Ok(Self {
             setup,
-            module: None,
             envoy,
             client,
             sent: 0,
