@@ -14,6 +14,12 @@ CARGO_DENY_VERSION := 0.20.2
 TOOLS := $(CURDIR)/target/tools
 DENY := $(TOOLS)/bin/cargo-deny-$(CARGO_DENY_VERSION)
 
+# What libFuzzer needs to see which input reaches what: what cargo-fuzz says too, without its sanitizers, which
+# are for a nightly Rust and for unsafe code.
+FUZZ_FLAGS := -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+FUZZ_TARGETS := $(sort $(basename $(notdir $(wildcard host-tests/fuzz/fuzz_targets/*.rs))))
+CHECK_FUZZ_SECONDS := 20
+
 # One target folder, whatever the environment says: the tests, the demo and the examples look for
 # the module at target/$(WASM_TARGET)/release/tenant_filter.wasm.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -24,6 +30,8 @@ probe_cargo := command -v cargo
 hint_cargo := install Rust with rustup (https://rustup.rs)
 probe_cc := command -v cc
 hint_cc := install a C compiler (Debian or Ubuntu: apt-get install build-essential, macOS: xcode-select --install)
+probe_c++ := command -v c++
+hint_c++ := install a C++ compiler (Debian or Ubuntu: apt-get install build-essential, macOS: xcode-select --install)
 probe_python3 := command -v python3
 hint_python3 := install Python 3.9 or newer (Debian or Ubuntu: apt-get install python3, macOS: xcode-select --install)
 probe_clippy := $(without_cargo) || cargo clippy --version
@@ -36,7 +44,8 @@ hint_$(WASM_TARGET) := a target of Rust; install rustup (https://rustup.rs), whi
 probe_$(PURE_TARGET) = $(without_cargo) || $(call has_target,$(PURE_TARGET)) || command -v rustup
 hint_$(PURE_TARGET) := $(hint_$(WASM_TARGET))
 BUILD_TOOLS := cargo cc $(WASM_TARGET)
-CHECK_TOOLS := $(BUILD_TOOLS) $(PURE_TARGET) rustfmt clippy python3
+FUZZ_TOOLS := cargo cc c++
+CHECK_TOOLS := $(BUILD_TOOLS) c++ $(PURE_TARGET) rustfmt clippy python3
 # An Envoy that is there already needs no fetching.
 ENVOY_TOOLS := $(if $(ENVOY_BIN),,python3)
 
@@ -65,7 +74,12 @@ test-counts: test-tools wasm envoy ## all tests, then commit-ready counts in .ci
 	@exec python3 .ci/test.py --write-counts
 
 .PHONY: check
-check: check-tools check-scripts check-format check-lints check-purity check-docs check-dependencies ## formatting, lints, docs, dependencies
+check: check-tools check-scripts check-format check-lints check-purity check-docs check-dependencies check-fuzz ## formatting, lints, docs, dependencies, a little fuzzing
+
+.PHONY: fuzz
+fuzz: SECONDS := 600
+fuzz: fuzz-target fuzz-build ## fuzz one target: TARGET=path (SECONDS=600); they are in host-tests/fuzz/fuzz_targets
+	@exec host-tests/fuzz/run $(TARGET) $(SECONDS)
 
 .PHONY: bench
 bench: bench-tools wasm envoy ## CPU time per request in a real Envoy, of the filter and of what people run instead (BENCH=arguments)
@@ -77,9 +91,10 @@ fmt: fmt-tools ## format the Rust code
 	@cargo fmt --all
 
 # Panic messages carry file names: without the folders of whoever builds, so that the same source
-# gives the same module anywhere.
+# gives the same module anywhere. Ed25519 is computed with 64-bit numbers, which Wasm has, as in the
+# native tests.
 .PHONY: wasm
-wasm: export CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo --remap-path-prefix=$(CURDIR)=tenantgate
+wasm: export CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo --remap-path-prefix=$(CURDIR)=tenantgate --cfg curve25519_dalek_bits="64"
 wasm: wasm-target ## the filter: target/wasm32-wasip1/release/tenant_filter.wasm
 	@cargo build --release --locked -p tenant-filter --target $(WASM_TARGET)
 
@@ -124,6 +139,21 @@ check-dependencies: check-tools $(DENY)
 	    echo "advisories not checked: their database cannot be reached from here" >&2; \
 	fi
 
+# As many at once as there are cores; each says at its end how it went.
+.PHONY: check-fuzz
+check-fuzz: fuzz-build
+	@printf '%s\n' $(FUZZ_TARGETS) | xargs -P "$$(getconf _NPROCESSORS_ONLN)" -I '{}' host-tests/fuzz/run '{}' $(CHECK_FUZZ_SECONDS)
+
+.PHONY: fuzz-target
+fuzz-target:
+	@$(if $(filter $(FUZZ_TARGETS),$(TARGET)),:,echo "TARGET is one of: $(FUZZ_TARGETS)" >&2; exit 1)
+
+# With --target the flags are for what is fuzzed only, not for build scripts.
+.PHONY: fuzz-build
+fuzz-build: export RUSTFLAGS := $(FUZZ_FLAGS)
+fuzz-build: fuzz-tools
+	@cargo build --locked --profile fuzz -p tenant-policy-fuzz --bins --target "$$(rustc --print host-tuple)"
+
 # The name carries the version, so that a new pin installs anew. Its own release profile would take
 # three times as long to build what then runs for a second.
 $(DENY): export CARGO_PROFILE_RELEASE_LTO := off
@@ -137,7 +167,7 @@ $(DENY): | check-tools
 
 # --- prerequisites: one clear line each ---
 
-.PHONY: build-tools envoy-tools demo-tools bench-tools test-tools check-tools fmt-tools
+.PHONY: build-tools envoy-tools demo-tools bench-tools test-tools check-tools fuzz-tools fmt-tools
 build-tools:
 	@$(call need,$(BUILD_TOOLS))
 envoy-tools:
@@ -148,6 +178,8 @@ test-tools:
 	@$(call need,$(BUILD_TOOLS) python3)
 check-tools:
 	@$(call need,$(CHECK_TOOLS))
+fuzz-tools:
+	@$(call need,$(FUZZ_TOOLS))
 fmt-tools:
 	@$(call need,cargo rustfmt)
 

@@ -86,14 +86,11 @@ impl Root {
                 let signatures = if node.has_native_signatures() {
                     "native"
                 } else {
-                    "pure Rust"
+                    "pure-rust"
                 };
                 host::log(
                     LogLevel::Info,
-                    &format!(
-                        "tenantgate {version}: enforcing {}, signatures: {signatures}",
-                        config.summary()
-                    ),
+                    &format!("tenantgate {version}: enforcing {}", config.summary(signatures)),
                 );
                 for _ in &compiled.warnings {
                     node.count(Counter::KeysRefused);

@@ -15,6 +15,7 @@ use crate::metrics::Stats;
 use crate::module::Plugin;
 use crate::node::{Foreign, Node, Options};
 use crate::shared::{Queues, SharedData};
+use crate::signature;
 
 /// What happens to a worker whose VM has died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,6 +63,7 @@ impl Default for Builder {
     fn default() -> Self {
         let mut foreign: HashMap<Vec<u8>, Foreign> = HashMap::new();
         foreign.insert(b"clear_route_cache".to_vec(), Rc::new(|_| Ok(Vec::new())));
+        foreign.insert(b"verify_signature".to_vec(), Rc::new(signature::verify_signature));
         Self {
             options: Options {
                 vm_id: b"tiny".to_vec(),
@@ -207,7 +209,8 @@ impl Builder {
         self
     }
 
-    /// A foreign function. `clear_route_cache` exists by itself, others are not found.
+    /// A foreign function. `clear_route_cache` and `verify_signature` exist by themselves, others are
+    /// not found.
     #[must_use]
     pub fn foreign_function(
         mut self,
@@ -215,6 +218,13 @@ impl Builder {
         function: impl Fn(&[u8]) -> Result<Vec<u8>, Status> + 'static,
     ) -> Self {
         self.foreign.insert(name.as_bytes().to_vec(), Rc::new(function));
+        self
+    }
+
+    /// Takes a foreign function away, as on a host that does not have it: it is not found.
+    #[must_use]
+    pub fn without_foreign_function(mut self, name: &str) -> Self {
+        self.foreign.remove(name.as_bytes());
         self
     }
 

@@ -34,6 +34,7 @@
 //!   unknown clusters, clusters without endpoints.
 //! * Shared data under compare-and-set, shared queues, stats, ticks, properties, filter state,
 //!   foreign functions, logs.
+//! * The foreign function `verify_signature` ([`signature`]), on aws-lc.
 //! * One virtual clock. Nothing sleeps, all randomness comes from a seed, and nothing is shared
 //!   between two worlds but the compiled module.
 //!
@@ -50,9 +51,12 @@
 //! * Path normalisation, and the refusal of requests that are malformed.
 //! * More than one root context in a VM: the plugin is the only one with its `vm_id`. So is there
 //!   no update of its configuration; a new configuration is a new world.
+//! * Dynamic metadata but as a whole, by [`RequestBuilder::dynamic_metadata`]: no property inside of
+//!   them can be read.
 //! * Restrictions of WASI functions and of callbacks: [`Builder::restrict_capability`] takes away
 //!   hostcalls only.
-//! * The real foreign functions but `clear_route_cache`; see [`Builder::foreign_function`].
+//! * The real foreign functions but `clear_route_cache` and `verify_signature`; see
+//!   [`Builder::foreign_function`].
 //!
 //! A hostcall of the ABI that is not modelled panics, and with it the test that made it. An import
 //! that does not exist at all fails [`Builder::start`] by its name.
@@ -67,11 +71,13 @@ mod filter_chain;
 mod headers;
 mod local_reply;
 mod log;
+mod metadata;
 mod metrics;
 mod module;
 mod node;
 mod request;
 mod shared;
+pub mod signature;
 mod stream;
 mod worker;
 
@@ -82,6 +88,7 @@ pub use crate::cluster::{Answer, Callout, Cluster, PeerRequest, PeerResponse};
 pub use crate::envoy::{Death, TinyEnvoy};
 pub use crate::headers::HeaderMap;
 pub use crate::log::{Level, LogLine};
+pub use crate::metadata::metadata;
 pub use crate::module::{Plugin, finished_filter};
 pub use crate::request::RequestBuilder;
 pub use crate::shared::SharedEntry;

@@ -76,6 +76,12 @@ impl<'a> RequestBuilder<'a> {
         self
     }
 
+    /// Dynamic metadata, as filters in front of the plugin have left them; see
+    /// [`metadata`](crate::metadata()).
+    pub fn dynamic_metadata(self, filter_metadata: &serde_json::Value) -> Self {
+        self.property(&["metadata"], crate::metadata(filter_metadata))
+    }
+
     /// Sends everything. Runs the callbacks of this request, and nothing else that is due.
     pub fn send(mut self) -> StreamId {
         let body = std::mem::take(&mut self.body);

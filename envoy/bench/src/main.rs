@@ -108,8 +108,12 @@ async fn benchmark(arguments: &Arguments) -> Result<Vec<String>> {
     };
     let mut all = keys(&setups, arguments.wasm.len());
     for number in 1..=arguments.starts {
-        eprintln!("start {number} of {}", arguments.starts);
         one_start(arguments, &mut all, servers, &tokens).await?;
+        eprintln!(
+            "start {number} of {}: {}",
+            arguments.starts,
+            report::last_start(&all, &arguments.wasm)
+        );
     }
     tenant_manager.stop().await;
     authz.stop().await?;

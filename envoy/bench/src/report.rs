@@ -59,6 +59,15 @@ pub(crate) fn lines(all: &[Series], modules: &[PathBuf]) -> Vec<String> {
     lines
 }
 
+/// What the last start has shown, in a line: CPU µs/request of each.
+pub(crate) fn last_start(all: &[Series], modules: &[PathBuf]) -> String {
+    let shown = all.iter().filter_map(|series| {
+        let cost = Median::of(series.starts.last()?.iter().map(|cost| cost.cpu_us))?;
+        Some(format!("{} {:.1}", series.key.name(modules), cost.value))
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
 fn questions(all: &[Series], modules: &[PathBuf]) -> Vec<String> {
     let of = |setup| all.iter().filter(move |series| series.key.setup == setup);
     let baseline = of(Setup::None).next();

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use corpus::wire::Field;
 use envoy_run::latin1;
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -44,6 +45,27 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Reads what an HTTP library has got, with a body of at most so many bytes. `took` is the time that
+    /// this takes.
+    ///
+    /// # Errors
+    /// When it breaks off or is too large.
+    pub async fn read(reply: hyper::Response<Incoming>, max_body_bytes: usize) -> anyhow::Result<Self> {
+        let started = Instant::now();
+        let (head, body) = reply.into_parts();
+        let body = Limited::new(body, max_body_bytes).collect().await;
+        let body = body.map_err(|error| anyhow::anyhow!("the reply broke off: {error}"))?;
+        let headers = head.headers.iter();
+        Ok(Self {
+            status: head.status.as_u16(),
+            headers: headers
+                .map(|(name, value)| (name.as_str().into(), value.as_bytes().into()))
+                .collect(),
+            body: body.to_bytes().to_vec(),
+            took: started.elapsed(),
+        })
+    }
+
     /// The value of the first field line of a header, as text. `name` is in lower case.
     pub fn header(&self, name: &str) -> Option<String> {
         let line = self.headers.iter().find(|(found, _)| found == name.as_bytes());
@@ -134,24 +156,10 @@ async fn read_reply(reader: OwnedReadHalf, method: &[u8], started: Instant) -> a
         .uri("/")
         .body(Empty::<Bytes>::new())?;
     let reply = asking.send_request(request).await.context("no reply")?;
-    let (head, body) = reply.into_parts();
-    let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
-    let body = body
-        .map_err(|error| anyhow::anyhow!("the reply broke off: {error}"))?
-        .to_bytes()
-        .to_vec();
+    let mut reply = Reply::read(reply, MAX_BODY_BYTES).await?;
     connection.abort();
-    let headers = head
-        .headers
-        .iter()
-        .map(|(name, value)| (name.as_str().into(), value.as_bytes().into()))
-        .collect();
-    Ok(Reply {
-        status: head.status.as_u16(),
-        headers,
-        body,
-        took: started.elapsed(),
-    })
+    reply.took = started.elapsed();
+    Ok(reply)
 }
 
 /// The reading half of a connection on which somebody else writes. The HTTP library believes that

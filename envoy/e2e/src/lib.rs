@@ -4,10 +4,12 @@
 //! The tests need `envoy/fetch.sh` and `make wasm` to have run; they say so when not.
 
 mod client;
+mod keep_alive;
 mod message;
 mod world;
 
 pub use client::{Connection, Reply};
 pub use envoy_run::now;
+pub use keep_alive::KeepAlive;
 pub use message::Message;
-pub use world::{Setup, World, base_config, module};
+pub use world::{Setup, World, base_config, module, with_keys};

@@ -1,12 +1,14 @@
 //! Envoy with the filter between a client and an upstream, and a Tenant Manager beside it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use corpus::answer::Answer;
+use corpus::jwt_authn;
 use corpus::mint::Keys;
-use envoy_run::{Bootstrap, Echo, Envoy, Options, Recorded, TenantManager};
+use envoy_run::{Bootstrap, Echo, Envoy, IdentityProvider, Options, Recorded, TenantManager};
 use serde_json::Value;
 
 use crate::client::{Connection, Reply};
@@ -47,18 +49,25 @@ pub fn base_config(patch: Value) -> anyhow::Result<Value> {
 pub struct Setup {
     config: String,
     tenants: BTreeMap<String, Answer>,
+    idp: Option<BTreeMap<String, Answer>>,
+    jwt_authn: bool,
     workers: u32,
+    upstream: Option<SocketAddr>,
     allow_on_headers_stop_iteration: bool,
     change: fn(&mut Bootstrap),
 }
 
 impl Setup {
-    /// One worker, this plugin configuration, and a Tenant Manager that knows nobody.
+    /// One worker, this plugin configuration, a Tenant Manager that knows nobody and an identity
+    /// provider without any path.
     pub fn new(config: impl ToString) -> Self {
         Self {
             config: config.to_string(),
             tenants: BTreeMap::new(),
+            idp: Some(BTreeMap::new()),
+            jwt_authn: false,
             workers: 1,
+            upstream: None,
             allow_on_headers_stop_iteration: false,
             change: |_| {},
         }
@@ -79,9 +88,36 @@ impl Setup {
         self
     }
 
+    /// What the identity provider answers, with the keys in it that placeholders stand for.
+    ///
+    /// # Errors
+    /// As [`Answer::with_keys`].
+    pub fn idp(mut self, paths: &BTreeMap<String, Answer>) -> anyhow::Result<Self> {
+        self.idp = Some(with_keys(paths)?);
+        Ok(self)
+    }
+
+    /// The identity provider is down when Envoy starts; [`IdentityProvider::resume`] brings it up.
+    pub fn without_idp(mut self) -> Self {
+        self.idp = None;
+        self
+    }
+
+    /// Puts Envoy's `jwt_authn` in front of the filter, see [`corpus::case::Case::jwt_authn`].
+    pub fn jwt_authn(mut self, jwt_authn: bool) -> Self {
+        self.jwt_authn = jwt_authn;
+        self
+    }
+
     /// Worker threads.
     pub fn workers(mut self, workers: u32) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// An upstream of the test's own instead of the [`Echo`], which then gets nothing.
+    pub fn upstream(mut self, address: SocketAddr) -> Self {
+        self.upstream = Some(address);
         self
     }
 
@@ -105,11 +141,17 @@ impl Setup {
     pub async fn start(self) -> anyhow::Result<World> {
         let echo = Echo::start().await?;
         let tenant_manager = TenantManager::start(self.tenants).await?;
+        let is_idp_up = self.idp.is_some();
+        let mut idp = IdentityProvider::start(self.idp.unwrap_or_default()).await?;
+        if !is_idp_up {
+            idp.pause().await;
+        }
         let mut bootstrap = Bootstrap::shipped()?
             .wasm(module()?)
             .plugin_config(&self.config)
-            .cluster_endpoint("upstream", echo.address())?
+            .cluster_endpoint("upstream", self.upstream.unwrap_or(echo.address()))?
             .cluster_endpoint("tenant-manager", tenant_manager.address())?
+            .add_cluster("idp", idp.address())?
             .listener_port(0)
             .admin_port(0)
             .allow_on_headers_stop_iteration(self.allow_on_headers_stop_iteration)
@@ -118,6 +160,10 @@ impl Setup {
             .upgrades(&["websocket"])
             .max_request_headers(MAX_REQUEST_HEADERS)
             .trailers("upstream", true)?;
+        if self.jwt_authn {
+            let keys = Keys::shared().jwk_set(&jwt_authn::KEYS)?;
+            bootstrap = bootstrap.jwt_authn(jwt_authn::ISSUER, jwt_authn::AUDIENCE, &keys, jwt_authn::PAYLOAD);
+        }
         (self.change)(&mut bootstrap);
         let options = Options {
             concurrency: self.workers,
@@ -129,6 +175,7 @@ impl Setup {
             envoy,
             echo,
             tenant_manager,
+            idp,
         })
     }
 }
@@ -142,6 +189,19 @@ pub struct World {
     pub echo: Echo,
     /// The Tenant Manager.
     pub tenant_manager: TenantManager,
+    /// The identity provider.
+    pub idp: IdentityProvider,
+}
+
+/// Answers of an identity provider with the keys in them that placeholders stand for.
+///
+/// # Errors
+/// As [`Answer::with_keys`].
+pub fn with_keys(paths: &BTreeMap<String, Answer>) -> anyhow::Result<BTreeMap<String, Answer>> {
+    let paths = paths.iter();
+    paths
+        .map(|(path, answer)| Ok((path.clone(), answer.with_keys(Keys::shared())?)))
+        .collect()
 }
 
 impl World {
@@ -198,6 +258,7 @@ impl World {
         self.envoy.stop().await?;
         self.echo.stop().await;
         self.tenant_manager.stop().await;
+        self.idp.stop().await;
         Ok(())
     }
 }

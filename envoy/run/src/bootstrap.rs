@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 const HCM: &str =
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const JWT_AUTHN: &str = "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication";
 const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 
 /// A bootstrap with one listener, an HTTP connection manager in it and our filter in that. Each
@@ -107,6 +108,47 @@ impl Bootstrap {
         // A server of a test speaks no TLS.
         found["transport_socket"] = Value::Null;
         Ok(self)
+    }
+
+    /// Adds a cluster with one endpoint, by address.
+    ///
+    /// # Errors
+    /// When there is a cluster of that name.
+    pub fn add_cluster(mut self, cluster: &str, endpoint: SocketAddr) -> anyhow::Result<Self> {
+        let clusters = self.root["static_resources"]["clusters"].as_array_mut();
+        let clusters = clusters.context("there is no list of clusters")?;
+        ensure!(
+            clusters.iter().all(|other| other["name"] != cluster),
+            "there is a cluster `{cluster}` already"
+        );
+        clusters.push(json!({ "name": cluster, "connect_timeout": "0.5s" }));
+        self.cluster_endpoint(cluster, endpoint)
+    }
+
+    /// Puts Envoy's own `jwt_authn` in front of our filter, with one provider that leaves the claims
+    /// in dynamic metadata, and that lets requests pass as they are whose token is missing or fails.
+    pub fn jwt_authn(mut self, issuer: &str, audience: &str, jwks: &Value, payload: &str) -> Self {
+        let provider = json!({
+            "issuer": issuer,
+            "audiences": [audience],
+            "local_jwks": { "inline_string": jwks.to_string() },
+            "forward": true,
+            "payload_in_metadata": payload,
+        });
+        let either = json!([{ "provider_name": "corpus" }, { "allow_missing_or_failed": {} }]);
+        let filter = json!({
+            "name": "envoy.filters.http.jwt_authn",
+            "typed_config": {
+                "@type": JWT_AUTHN,
+                "providers": { "corpus": provider },
+                "rules": [{ "match": { "prefix": "/" }, "requires": { "requires_any": { "requirements": either } } }],
+            },
+        });
+        let place = self.filter_place().unwrap_or_default();
+        if let Some(filters) = self.hcm()["http_filters"].as_array_mut() {
+            filters.insert(place, filter);
+        }
+        self
     }
 
     /// Moves the listener to this port of loopback; 0 lets the system choose.
@@ -250,6 +292,26 @@ mod tests {
             .and_then(|all| all.iter().find(|one| one["name"] == "upstream"));
         let port = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address/port_value";
         assert_eq!(upstream.and_then(|upstream| upstream.pointer(port)), Some(&json!(8080)));
+    }
+
+    #[test]
+    fn jwt_authn_stands_in_front_of_the_filter_and_a_cluster_is_added_once() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+        let mut bootstrap = Bootstrap::shipped()
+            .and_then(|shipped| shipped.add_cluster("idp", address))
+            .expect("the shipped bootstrap has no such cluster")
+            .jwt_authn("https://id.example.com", "api", &json!({ "keys": [] }), "jwt_payload");
+        let names: Vec<_> = bootstrap.hcm()["http_filters"]
+            .as_array()
+            .expect("filters")
+            .iter()
+            .map(|filter| filter["name"].clone())
+            .collect();
+        let place = |name| names.iter().position(|found| found == name);
+        assert_eq!(place("envoy.filters.http.jwt_authn"), Some(0), "{names:?}");
+        assert_eq!(place("tenantgate"), Some(1), "{names:?}");
+        let error = bootstrap.add_cluster("idp", address).expect_err("it is there");
+        assert!(error.to_string().contains("already"), "{error}");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! * [`Bootstrap`] is a bootstrap file read as data, with one method per thing that a run changes.
 //! * [`ListenerFile`] holds its listeners where they can be updated while Envoy runs.
 //! * [`Envoy`] is one running Envoy process on free ports.
-//! * [`TenantManager`] answers as the corpus says ([`corpus::answer::Answer`]), faults included.
+//! * [`TenantManager`] and [`IdentityProvider`] answer as the corpus says ([`corpus::answer::Answer`]),
+//!   faults included.
 //! * [`Echo`] is an upstream that answers with what it saw.
 //!
 //! Everything listens on loopback, on ports that the system chooses, so that any number of them run
@@ -17,8 +18,8 @@ mod listener_file;
 mod logs;
 mod process;
 mod recorded;
+mod scripted;
 mod server;
-mod tenant_manager;
 
 pub use bootstrap::Bootstrap;
 pub use clock::now;
@@ -27,4 +28,4 @@ pub use listener_file::ListenerFile;
 pub use logs::Logs;
 pub use process::{Envoy, Options, StartError, envoy_binary};
 pub use recorded::{Recorded, latin1};
-pub use tenant_manager::TenantManager;
+pub use scripted::{By, ByPath, ByTenant, IdentityProvider, Scripted, TenantManager};

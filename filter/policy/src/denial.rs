@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use crate::authn::Refusal;
+use crate::config::shown;
 use crate::path::Rejection;
 use crate::telemetry::LookupFailure;
 use crate::tenant_id::TenantId;
@@ -81,12 +82,15 @@ pub enum Denial {
         /// What is wrong with its value. Not the value.
         reason: &'static str,
     },
-    /// No usable credential.
-    CredentialMissing,
+    /// No usable credential, or no claims of another filter; the reason says which.
+    CredentialMissing(Refusal),
     /// The credential does not hold.
     TokenInvalid(Refusal),
-    /// There are no keys of its issuer to verify the credential with.
-    KeysUnavailable,
+    /// There are no keys to verify the credential with.
+    KeysUnavailable {
+        /// The issuer that the credential names, as the configuration has it.
+        issuer: String,
+    },
     /// The token holds, and names no tenant.
     TenantClaimMissing,
     /// The token holds, and names no possible tenant.
@@ -190,10 +194,10 @@ impl Denial {
         let detail = match self {
             Self::PathRejected(rejection) => rejection.name(),
             Self::KeyRejected { header, reason } => return Some(format!("header {header} {reason}")),
-            Self::CredentialMissing | Self::TokenInvalid(_) | Self::TenantClaimMissing | Self::TenantIdInvalid => {
+            Self::CredentialMissing(_) | Self::TokenInvalid(_) | Self::TenantClaimMissing | Self::TenantIdInvalid => {
                 return self.auth_refusal().map(|refusal| refusal.name().to_owned());
             }
-            Self::KeysUnavailable => "no key set has come yet",
+            Self::KeysUnavailable { issuer } => return Some(format!("no usable keys of issuer `{}`", shown(issuer))),
             Self::ManagerUnavailable(Some(failure)) => failure.name(),
             Self::ManagerUnavailable(None) => "deadline",
             Self::TenantRefused { .. }
@@ -212,13 +216,12 @@ impl Denial {
     /// Why the caller is not believed, for every denial with 401.
     pub fn auth_refusal(&self) -> Option<Refusal> {
         match self {
-            Self::CredentialMissing => Some(Refusal::NoCredential),
-            Self::TokenInvalid(refusal) => Some(*refusal),
+            Self::CredentialMissing(refusal) | Self::TokenInvalid(refusal) => Some(*refusal),
             Self::TenantClaimMissing => Some(Refusal::TenantClaim),
             Self::TenantIdInvalid => Some(Refusal::TenantId),
             Self::PathRejected(_)
             | Self::KeyRejected { .. }
-            | Self::KeysUnavailable
+            | Self::KeysUnavailable { .. }
             | Self::TenantRefused { .. }
             | Self::AccessDenied
             | Self::TenantNotFound(_)
@@ -235,7 +238,7 @@ impl Denial {
     /// `WWW-Authenticate` of a 401 (RFC 6750 §3): an error code only when a credential came.
     fn challenge(&self) -> &'static str {
         match self {
-            Self::CredentialMissing => "Bearer",
+            Self::CredentialMissing(_) => "Bearer",
             _ => "Bearer error=\"invalid_token\"",
         }
     }
@@ -244,7 +247,7 @@ impl Denial {
     fn retry_after_seconds(&self) -> Option<u32> {
         matches!(
             self,
-            Self::ManagerUnavailable(_) | Self::LookupOverloaded | Self::KeysUnavailable
+            Self::ManagerUnavailable(_) | Self::LookupOverloaded | Self::KeysUnavailable { .. }
         )
         .then_some(1)
     }
@@ -268,7 +271,7 @@ impl Denial {
             Self::KeyRejected { header, reason } => {
                 row(400, 3, Code::KeyRejected, "Bad Request", &format!("{header}: {reason}"))
             }
-            Self::CredentialMissing | Self::TenantClaimMissing => row(
+            Self::CredentialMissing(_) | Self::TenantClaimMissing => row(
                 401,
                 16,
                 Code::TenantIdRequired,
@@ -333,7 +336,7 @@ impl Denial {
                 "Service Unavailable",
                 "the tenant cannot be looked up at the moment",
             ),
-            Self::KeysUnavailable => row(
+            Self::KeysUnavailable { .. } => row(
                 503,
                 14,
                 Code::KeysUnavailable,
@@ -406,8 +409,8 @@ mod tests {
                 header: "x-redis-key".into(),
                 reason: "empty",
             },
-            Denial::CredentialMissing,
-            Denial::KeysUnavailable,
+            Denial::CredentialMissing(Refusal::NoCredential),
+            Denial::KeysUnavailable { issuer: "i".into() },
             Denial::TokenInvalid(Refusal::Signature),
             Denial::TenantClaimMissing,
             Denial::TenantIdInvalid,

@@ -22,19 +22,19 @@ pub enum Errand {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FetchId {
     /// The place of the issuer in the configuration.
-    pub(crate) issuer: u32,
+    pub(crate) issuer: usize,
     /// Counts the fetches of that issuer.
     pub(crate) serial: u64,
 }
 
 impl Errand {
-    const BYTES: usize = 13;
+    const BYTES: usize = 17;
 
     /// The errand in bytes, for a host's queue.
     pub fn to_bytes(self) -> Vec<u8> {
         let (kind, issuer, serial) = match self {
             Self::Lookup(lookup) => (0u8, 0, lookup.number()),
-            Self::Fetch(FetchId { issuer, serial }) => (1, issuer, serial),
+            Self::Fetch(FetchId { issuer, serial }) => (1, u64::try_from(issuer).unwrap_or(u64::MAX), serial),
         };
         let mut bytes = Vec::with_capacity(Self::BYTES);
         bytes.push(kind);
@@ -47,7 +47,7 @@ impl Errand {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (kind, rest) = bytes.split_first()?;
         let (issuer, serial) = rest.split_first_chunk()?;
-        let issuer = u32::from_le_bytes(*issuer);
+        let issuer = usize::try_from(u64::from_le_bytes(*issuer)).ok()?;
         let serial = u64::from_le_bytes(serial.try_into().ok()?);
         match (kind, issuer) {
             (0, 0) => Some(Self::Lookup(LookupId::from_number(serial))),
@@ -63,7 +63,7 @@ pub enum Awaited {
     /// The end of a lookup.
     Lookup(LookupId),
     /// News of the keys of the issuer at this place.
-    Keys(u32),
+    Keys(usize),
 }
 
 /// An HTTP call that the shell makes.
@@ -143,7 +143,7 @@ mod tests {
             let bytes = errand.to_bytes();
             assert_eq!(bytes.len(), Errand::BYTES);
             assert_eq!(Errand::from_bytes(&bytes), Some(errand));
-            assert_eq!(Errand::from_bytes(&bytes[..12]), None);
+            assert_eq!(Errand::from_bytes(&bytes[..16]), None);
             assert_eq!(Errand::from_bytes(&[bytes, vec![0]].concat()), None);
         }
         assert_eq!(Errand::from_bytes(&[2; Errand::BYTES]), None);

@@ -168,7 +168,7 @@ impl RequestFlow {
                 let (authenticator, auth) = (&mut engine.authenticator, &engine.config.auth);
                 let authentication = match resumption {
                     Resumption::Learned(_) => authenticator.again(auth, wait, now, node),
-                    Resumption::DeadlinePassed => Err(authenticator.give_up(&wait, now)),
+                    Resumption::DeadlinePassed => Err(authenticator.give_up(auth, &wait, now)),
                 };
                 let identity = identify(&engine.config, authentication);
                 request.go_on(engine, identity, || traceparent, Vec::new(), now, node)

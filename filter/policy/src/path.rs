@@ -67,16 +67,20 @@ pub fn route(paths: &Paths, modules: &Modules, head: &RequestHead<'_>) -> Result
         return Ok(Route::Public);
     }
     let module = modules.of(path).ok_or(Denial::RouteNotFound)?.clone();
-    let mut readings: Vec<Module> = if modules.routes.is_empty() {
+    let mut readings: Vec<Module> = Vec::new();
+    let mut add = |reading: &Module| {
+        if *reading != module && !readings.contains(reading) {
+            readings.push(reading.clone());
+        }
+    };
+    if modules.routes.is_empty() {
         // There is one module only, however a path is read.
-        Vec::new()
     } else if hazard.is_some() {
         // Where a hazardous path leads is anybody's guess.
-        modules.all().cloned().collect()
+        modules.all().for_each(&mut add);
     } else {
-        modules.of_lenient(&lenient(path)).cloned().into_iter().collect()
-    };
-    readings.retain(|reading| *reading != module);
+        modules.of_lenient(path).for_each(&mut add);
+    }
     Ok(Route::Protected(Destination { module, readings }))
 }
 
@@ -103,10 +107,19 @@ impl Modules {
         route.map(|route| &route.module).or(self.default.as_ref())
     }
 
-    /// The module of a [`lenient`] reading.
-    fn of_lenient(&self, path: &[u8]) -> Option<&Module> {
-        let route = self.routes.iter().find(|route| route.prefix.covers_in_any_case(path));
-        route.map(|route| &route.module).or(self.default.as_ref())
+    /// The modules besides [`Modules::of`] that some server may take a path for.
+    ///
+    /// A route covers the [`lenient`] reading wherever it covers any other one, since nothing in a
+    /// prefix is ever decoded, cut or collapsed; so the route of the path as it is written covers
+    /// every reading, and what may come before it is a route in front of it, not only the first:
+    /// servers differ in how much they are lenient.
+    fn of_lenient(&self, path: &[u8]) -> impl Iterator<Item = &Module> {
+        let read = lenient(path);
+        self.routes
+            .iter()
+            .take_while(move |route| !route.prefix.covers(path))
+            .filter(move |route| route.prefix.covers_in_any_case(&read))
+            .map(|route| &route.module)
     }
 }
 
@@ -219,7 +232,7 @@ pub enum Hazard {
     Backslash,
     /// An encoded `/`.
     EncodedSlash,
-    /// A `.` or `..` segment in any encoding, also followed by `;`.
+    /// A `.` or `..` segment in any encoding, also followed by `;` or among spaces.
     DotSegment,
     /// A `%` that two hexadecimal digits do not follow.
     MalformedEscape,
@@ -313,12 +326,13 @@ fn literal_hazard(path: &[u8]) -> Option<Hazard> {
 }
 
 /// `.` or `..`, alone or before something that a server may cut off (`;` and, once decoded,
-/// `?` and `#`).
+/// `?` and `#`), also among spaces, which some server trims.
 fn is_dot_segment(segment: &[u8]) -> bool {
     let name = segment
         .split(|b| matches!(b, b';' | b'?' | b'#'))
         .next()
-        .unwrap_or_default();
+        .unwrap_or_default()
+        .trim_ascii();
     name == b"." || name == b".."
 }
 
@@ -375,5 +389,7 @@ fn count(text: &[u8], byte: u8) -> usize {
     text.iter().filter(|b| **b == byte).count()
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

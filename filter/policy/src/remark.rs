@@ -12,12 +12,14 @@ use crate::telemetry::{FetchFailure, LookupFailure};
 pub enum Remark {
     /// Lookups fail; said once a minute and kind.
     LookupsFail(LookupFailure),
-    /// The keys of an issuer cannot be fetched; said once a minute and issuer.
+    /// The keys of an issuer cannot be fetched; said once a minute, issuer and reason.
     FetchesFail {
         /// What its tokens say in `iss`.
         issuer: String,
+        /// The Envoy cluster that was called.
+        cluster: String,
         /// Why.
-        failure: FetchFailure,
+        failure: Failure,
         /// Whether the last good set serves meanwhile.
         serving: bool,
     },
@@ -28,28 +30,65 @@ pub enum Remark {
         /// The key.
         key: RefusedKey,
     },
+    /// A fetched set holds more such keys than are named.
+    MoreKeysRefused {
+        /// What its tokens say in `iss`.
+        issuer: String,
+        /// How many.
+        unnamed: usize,
+    },
+    /// The keys of an issuer can be fetched again, after it was said that they cannot.
+    FetchesAgain {
+        /// What its tokens say in `iss`.
+        issuer: String,
+    },
     /// The keys of an issuer are others than before.
     KeysChanged {
         /// What its tokens say in `iss`.
         issuer: String,
         /// How many there are now.
         keys: usize,
+        /// The `kid`s of the first of them.
+        names: Vec<String>,
     },
     /// The last good set of an issuer has served too long and is gone.
     KeysExpired {
         /// What its tokens say in `iss`.
         issuer: String,
+        /// Why the last fetch failed.
+        last_failure: Option<Failure>,
     },
+}
+
+/// Why a fetch of keys brought no set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failure {
+    /// The kind.
+    pub kind: FetchFailure,
+    /// The status of the answer, where there was one.
+    pub status: Option<u16>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.name())?;
+        match self.status {
+            Some(status) => write!(f, " (status {status})"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Remark {
     /// Whether somebody should act.
     pub fn is_warning(&self) -> bool {
         match self {
-            Self::LookupsFail(_) | Self::FetchesFail { .. } | Self::KeyRefused { .. } | Self::KeysExpired { .. } => {
-                true
-            }
-            Self::KeysChanged { .. } => false,
+            Self::LookupsFail(_)
+            | Self::FetchesFail { .. }
+            | Self::KeyRefused { .. }
+            | Self::MoreKeysRefused { .. }
+            | Self::KeysExpired { .. } => true,
+            Self::FetchesAgain { .. } | Self::KeysChanged { .. } => false,
         }
     }
 }
@@ -59,12 +98,13 @@ impl fmt::Display for Remark {
         match self {
             Self::LookupsFail(failure) => write!(
                 f,
-                "tenant lookups fail: {}: {} (said once a minute)",
+                "tenant lookups fail: {}: {} (each worker says this once a minute)",
                 failure.name(),
                 failure.meaning()
             ),
             Self::FetchesFail {
                 issuer,
+                cluster,
                 failure,
                 serving,
             } => {
@@ -75,10 +115,11 @@ impl fmt::Display for Remark {
                 };
                 write!(
                     f,
-                    "keys of issuer `{}` cannot be fetched: {}: {}; {meanwhile} (said once a minute)",
+                    "keys of issuer `{}` cannot be fetched from cluster `{}`: {failure}: {}; {meanwhile} (each worker says \
+                     this once a minute)",
                     shown(issuer),
-                    failure.name(),
-                    failure.meaning(),
+                    shown(cluster),
+                    failure.kind.meaning(),
                 )
             }
             Self::KeyRefused { issuer, key } => write!(
@@ -88,12 +129,34 @@ impl fmt::Display for Remark {
                 shown(issuer),
                 key.reason
             ),
-            Self::KeysChanged { issuer, keys } => write!(f, "issuer `{}` has {keys} usable keys now", shown(issuer)),
-            Self::KeysExpired { issuer } => write!(
-                f,
-                "the last good keys of issuer `{}` have served too long: its tokens are answered 503",
-                shown(issuer)
-            ),
+            Self::MoreKeysRefused { issuer, unnamed } => {
+                write!(f, "{unnamed} more keys of issuer `{}` refused", shown(issuer))
+            }
+            Self::FetchesAgain { issuer } => write!(f, "keys of issuer `{}` are fetched again", shown(issuer)),
+            Self::KeysChanged { issuer, keys, names } => {
+                write!(f, "issuer `{}` has {keys} usable keys now", shown(issuer))?;
+                let mut before = ": ";
+                for name in names {
+                    write!(f, "{before}`{}`", shown(name))?;
+                    before = ", ";
+                }
+                let more = keys.saturating_sub(names.len());
+                if more > 0 && !names.is_empty() {
+                    write!(f, " and {more} more")?;
+                }
+                Ok(())
+            }
+            Self::KeysExpired { issuer, last_failure } => {
+                write!(
+                    f,
+                    "the last good keys of issuer `{}` have served too long: its tokens are answered 503",
+                    shown(issuer)
+                )?;
+                match last_failure {
+                    Some(failure) => write!(f, "; the last fetch failed: {failure}"),
+                    None => Ok(()),
+                }
+            }
         }
     }
 }

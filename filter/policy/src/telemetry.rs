@@ -91,8 +91,10 @@ pub enum FetchFailure {
     UnexpectedStatus,
     /// A 200 with more than 256 KiB.
     TooLarge,
-    /// A 200 that is no strict JSON, no JWK set, or one without a usable key.
+    /// A 200 that is no strict JSON object with a list `keys`.
     BadSet,
+    /// A JWK set without a key that can be used with the issuer's `algorithms`.
+    NoUsableKey,
 }
 
 impl FetchFailure {
@@ -104,6 +106,7 @@ impl FetchFailure {
             Self::UnexpectedStatus => "unexpected_status",
             Self::TooLarge => "too_large",
             Self::BadSet => "bad_set",
+            Self::NoUsableKey => "no_usable_key",
         }
     }
 
@@ -112,9 +115,10 @@ impl FetchFailure {
         match self {
             Self::Unreachable => "the call was reset or could not be made (no such cluster, no endpoint)",
             Self::ServerError => "5xx, or Envoy's own 503 and 504 for no connection and no answer in time",
-            Self::UnexpectedStatus => "a status that is not 200; redirects are not followed",
+            Self::UnexpectedStatus => "not 200; redirects are not followed",
             Self::TooLarge => "more than 256 KiB",
-            Self::BadSet => "a 200 that is no JWK set, or has no key that can be used",
+            Self::BadSet => "the answer is no JSON object with a list `keys`",
+            Self::NoUsableKey => "none of the keys can be used with the issuer's `algorithms`",
         }
     }
 }
@@ -128,7 +132,7 @@ pub enum Gauge {
 
 impl Counter {
     /// The counters without those of denials. Each stands at its [`Counter::index`].
-    const FIXED: [Self; 18] = [
+    const FIXED: [Self; 19] = [
         Self::TenantConnections,
         Self::TenantConnectionErrors(LookupFailure::Unreachable),
         Self::TenantConnectionErrors(LookupFailure::ServerError),
@@ -145,6 +149,7 @@ impl Counter {
         Self::JwksFetchErrors(FetchFailure::UnexpectedStatus),
         Self::JwksFetchErrors(FetchFailure::TooLarge),
         Self::JwksFetchErrors(FetchFailure::BadSet),
+        Self::JwksFetchErrors(FetchFailure::NoUsableKey),
         Self::TokensVerified,
         Self::TokenCacheEvictions,
     ];
@@ -177,8 +182,9 @@ impl Counter {
             Self::JwksFetchErrors(FetchFailure::UnexpectedStatus) => 13,
             Self::JwksFetchErrors(FetchFailure::TooLarge) => 14,
             Self::JwksFetchErrors(FetchFailure::BadSet) => 15,
-            Self::TokensVerified => 16,
-            Self::TokenCacheEvictions => 17,
+            Self::JwksFetchErrors(FetchFailure::NoUsableKey) => 16,
+            Self::TokensVerified => 17,
+            Self::TokenCacheEvictions => 18,
             Self::Denials(code) => {
                 let place = Code::ALL.iter().position(|other| *other == code);
                 Self::FIXED.len().saturating_add(place.unwrap_or_default())
@@ -215,6 +221,7 @@ impl Counter {
                 FetchFailure::UnexpectedStatus => "tenantgate_jwks_fetch_errors_total.reason=unexpected_status~",
                 FetchFailure::TooLarge => "tenantgate_jwks_fetch_errors_total.reason=too_large~",
                 FetchFailure::BadSet => "tenantgate_jwks_fetch_errors_total.reason=bad_set~",
+                FetchFailure::NoUsableKey => "tenantgate_jwks_fetch_errors_total.reason=no_usable_key~",
             },
             Self::TokensVerified => "tenantgate_tokens_verified_total",
             Self::TokenCacheEvictions => "tenantgate_token_cache_evictions_total",

@@ -1,9 +1,12 @@
-//! What the imagined Tenant Manager answers when it is asked about a tenant.
+//! What the imagined peers of the filter answer: the Tenant Manager when it is asked about a tenant,
+//! the identity provider when it is asked for its keys.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// One answer of the Tenant Manager. `{ record: {…} }`, `{ status: 403, body: … }` or a fault.
+use crate::mint::Keys;
+
+/// One answer. `{ record: {…} }`, `{ status: 403, body: … }`, `{ body: { $keys: […] } }` or a fault.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answer {
@@ -13,7 +16,8 @@ pub struct Answer {
     /// The status, 200 when absent.
     #[serde(default)]
     pub status: Option<u16>,
-    /// A JSON body; a JSON string is sent as it stands, without quotes.
+    /// A JSON body, in which `$keys`, `$jwk` and `$secret` stand for keys as in a configuration; a JSON
+    /// string is sent as it stands, without quotes.
     #[serde(default)]
     pub body: Option<Value>,
     /// Pads the body with spaces up to this many bytes, for bodies over the limit.
@@ -30,7 +34,7 @@ pub struct Answer {
     pub fault: Option<Fault>,
 }
 
-/// How an exchange with the Tenant Manager breaks.
+/// How an exchange with a peer breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
@@ -51,6 +55,25 @@ impl Answer {
             body: Some(serde_json::json!({ "code": "TENANT_NOT_FOUND" })),
             ..Self::default()
         }
+    }
+
+    /// What is answered on paths that nobody described: 404.
+    #[must_use]
+    pub fn unknown_path() -> Self {
+        Self {
+            status: Some(404),
+            body: Some(serde_json::json!({ "error": "not_found" })),
+            ..Self::default()
+        }
+    }
+
+    /// The answer with the keys in its body that placeholders stand for.
+    ///
+    /// # Errors
+    /// As [`Keys::expand_config`].
+    pub fn with_keys(&self, keys: &Keys) -> anyhow::Result<Self> {
+        let body = self.body.as_ref().map(|body| keys.expand_config(body)).transpose()?;
+        Ok(Self { body, ..self.clone() })
     }
 
     /// The status of the answer.

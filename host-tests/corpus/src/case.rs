@@ -2,11 +2,15 @@
 //!
 //! A file is a [`Suite`]. `config` members are JSON merge patches (RFC 7396) over the
 //! configuration in `base.yaml`, suite first, then case. Strings that become header names,
-//! header values, paths or bodies are Latin-1: one character is one byte, so `"\xff"` is the
-//! byte 0xFF, which is not UTF-8.
+//! header values, paths, bodies or raw parts of tokens are Latin-1: one character is one byte,
+//! so `"\xff"` is the byte 0xFF, which is not UTF-8.
 //!
-//! In a configuration, `{ $keys: [name, …] }` stands for the JWK set of the named keys and
+//! In a configuration and in an answer, `{ $keys: [name, …] }` stands for the JWK set of the named
+//! keys, `{ $jwk: { key: name, with: {…} } }` for one JWK under a merge patch, and
 //! `{ $secret: name }` for the base64url text of an HMAC key ([`crate::mint`]).
+//!
+//! Peers of the filter are the cluster `tenant-manager`, which answers by tenant id, and the cluster
+//! `idp`, which answers by path. Both are there in every case.
 
 use std::collections::BTreeMap;
 
@@ -63,9 +67,22 @@ pub struct Case {
     /// What the Tenant Manager answers, over the base.
     #[serde(default)]
     pub tenants: BTreeMap<String, Answer>,
+    /// What the identity provider answers, by path with query; 404 on all others.
+    #[serde(default)]
+    pub idp: BTreeMap<String, Answer>,
+    /// Whether Envoy's own `jwt_authn` stands in front of the filter and leaves the claims in the
+    /// dynamic metadata `envoy.filters.http.jwt_authn` / `jwt_payload` of requests whose token it
+    /// accepts; all others it lets pass as they are (`allow_missing_or_failed`). [`crate::jwt_authn`]
+    /// says what it accepts, and stands in for it where there is none.
+    #[serde(default)]
+    pub jwt_authn: bool,
     /// What happens, in order.
     #[serde(default)]
     pub steps: Vec<Step>,
+    /// What the filter must have said by the end: for each element one log line that contains all
+    /// of its parts.
+    #[serde(default)]
+    pub logged: Vec<Vec<String>>,
     /// Counters by metric name, and by how much they have moved at the end.
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,
@@ -81,6 +98,8 @@ pub enum Step {
     AdvanceMs(u64),
     /// The Tenant Manager answers differently from now on.
     Tenants(BTreeMap<String, Answer>),
+    /// The identity provider answers differently on these paths from now on.
+    Idp(BTreeMap<String, Answer>),
 }
 
 /// A request and its expectation.
@@ -100,6 +119,10 @@ pub struct Request {
     /// credential of `token`, in which case no `authorization` is added by itself.
     #[serde(default)]
     pub headers: Vec<(String, String)>,
+    /// Dynamic metadata that filters in front have left, by namespace. Only in cases that the real
+    /// Envoy does not run; those say [`Case::jwt_authn`]. `{ $now: n }` as in [`Made::claims`].
+    #[serde(default)]
+    pub metadata: Option<Value>,
     /// A body.
     #[serde(default)]
     pub body: Option<String>,
@@ -110,7 +133,7 @@ pub struct Request {
     #[serde(default)]
     pub worker: usize,
     /// How often the same request is sent, one after another; the expectation holds for each,
-    /// `tm_calls` for all of them together.
+    /// `tm_calls` and `idp_calls` for all of them together.
     #[serde(default = "one")]
     pub times: usize,
     /// What must come of it.
@@ -133,6 +156,13 @@ pub struct Expect {
     /// What the last request to the Tenant Manager during this step was like.
     #[serde(default)]
     pub tm_request: Option<Forwarded>,
+    /// How many requests the identity provider got during this step, where that matters and where
+    /// nothing else makes it ask: every worker and the main thread fetch by themselves too.
+    #[serde(default)]
+    pub idp_calls: Option<usize>,
+    /// What the last request to the identity provider during this step was like.
+    #[serde(default)]
+    pub idp_request: Option<Forwarded>,
     /// Substrings that no log line of this step may hold.
     #[serde(default)]
     pub log_absent: Vec<String>,
@@ -202,6 +232,10 @@ pub enum Token {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Made {
+    /// A name under which the token is kept: the first request of a case that says it makes the
+    /// token, later ones send the same bytes, whatever else they say.
+    #[serde(default)]
+    pub kept: Option<String>,
     /// The whole credential as it stands; nothing else is looked at.
     #[serde(default)]
     pub raw: Option<String>,
@@ -211,6 +245,9 @@ pub struct Made {
     /// The key that signs, `main-rs256` when absent. Chooses `alg` and `kid` too.
     #[serde(default)]
     pub key: Option<String>,
+    /// The algorithm of the signature, where the header's is not it.
+    #[serde(default)]
+    pub signed_as: Option<String>,
     /// Merge patch over the JOSE header `{"alg":…,"kid":…,"typ":"JWT"}`.
     #[serde(default)]
     pub header: Option<Value>,
@@ -250,6 +287,8 @@ pub enum Damage {
     TrailingBits,
     /// The signature is cut to half.
     HalveSignature,
+    /// The signature is as long as it was, and all zeros.
+    ZeroSignature,
 }
 
 fn one() -> usize {

@@ -10,7 +10,7 @@ use crate::wire::{Field, latin1};
 /// What came of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observed {
-    /// A peer received it: the upstream, or the Tenant Manager for a lookup.
+    /// A peer received it: the upstream, the Tenant Manager or the identity provider.
     Forwarded {
         /// The request target.
         path: Vec<u8>,
@@ -68,19 +68,23 @@ pub fn check(expect: &Expect, observed: &Observed) -> Result<(), String> {
 /// Every mismatch, one per line, for a human.
 pub fn check_lookups(expect: &Expect, received: &[Observed]) -> Result<(), String> {
     let mut faults = Faults::default();
-    if let Some(wanted) = expect.tm_calls
-        && wanted != received.len()
-    {
-        faults.add(format!(
-            "the Tenant Manager was asked {} times, expected {wanted}",
-            received.len()
-        ));
-    }
-    match (&expect.tm_request, received.last()) {
-        (Some(wanted), Some(last)) => faults.peer("Tenant Manager", wanted, last),
-        (Some(_), None) => faults.add("the Tenant Manager was never asked".to_owned()),
-        (None, _) => {}
-    }
+    faults.asked("Tenant Manager", expect.tm_calls, expect.tm_request.as_ref(), received);
+    faults.verdict()
+}
+
+/// Compares what the identity provider received during a step, in order, with `idp_calls` and
+/// `idp_request`.
+///
+/// # Errors
+/// Every mismatch, one per line, for a human.
+pub fn check_fetches(expect: &Expect, received: &[Observed]) -> Result<(), String> {
+    let mut faults = Faults::default();
+    faults.asked(
+        "identity provider",
+        expect.idp_calls,
+        expect.idp_request.as_ref(),
+        received,
+    );
     faults.verdict()
 }
 
@@ -130,6 +134,22 @@ impl Faults {
             Ok(())
         } else {
             Err(self.0.join("\n"))
+        }
+    }
+
+    fn asked(&mut self, peer: &str, calls: Option<usize>, request: Option<&Forwarded>, received: &[Observed]) {
+        if let Some(wanted) = calls
+            && wanted != received.len()
+        {
+            self.add(format!(
+                "the {peer} was asked {} times, expected {wanted}",
+                received.len()
+            ));
+        }
+        match (request, received.last()) {
+            (Some(wanted), Some(last)) => self.peer(peer, wanted, last),
+            (Some(_), None) => self.add(format!("the {peer} was never asked")),
+            (None, _) => {}
         }
     }
 

@@ -5,7 +5,10 @@
 //! * [`mod@load`] reads the files, refuses the ones that make no sense and merges configurations.
 //! * [`mint`] makes the keys and tokens that cases name. It signs with aws-lc, never with the
 //!   crates that the filter verifies with.
-//! * [`answer`] is what the imagined Tenant Manager says about a tenant.
+//! * [`jwt_authn`] is Envoy's own filter of that name, as far as cases need it.
+//! * [`kept`] remembers tokens that are sent more than once.
+//! * [`answer`] is what the imagined Tenant Manager says about a tenant and the identity provider about
+//!   its keys.
 //! * [`wire`] turns a case's request into bytes, so that every runner sends the same.
 //! * [`expect`] compares what was observed with what was expected, so that every runner judges
 //!   the same.
@@ -13,6 +16,8 @@
 pub mod answer;
 pub mod case;
 pub mod expect;
+pub mod jwt_authn;
+pub mod kept;
 pub mod load;
 pub mod mint;
 pub mod wire;

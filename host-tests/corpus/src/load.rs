@@ -1,12 +1,13 @@
 //! Reading the corpus: every file that is wrong is named, with what is wrong in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::answer::Answer;
 use crate::case::{Base, Case, Expect, Request, Step, Suite, Token};
 use crate::mint::Keys;
 use crate::wire::latin1;
@@ -97,6 +98,11 @@ fn validate_case(case: &Case) -> Result<()> {
         case.refused.is_some() != case.steps.iter().any(|s| matches!(s, Step::Request(_))),
         "a case has either `refused` or a request among its steps"
     );
+    validate_idp(&case.idp)?;
+    ensure!(
+        case.logged.iter().all(|parts| !parts.is_empty()),
+        "`logged` must name parts of a log line"
+    );
     if let Some(refused) = &case.refused {
         ensure!(case.steps.is_empty(), "`refused` with `steps`");
         ensure!(
@@ -106,6 +112,7 @@ fn validate_case(case: &Case) -> Result<()> {
     }
     for (index, step) in case.steps.iter().enumerate() {
         match step {
+            Step::Idp(answers) => validate_idp(answers).with_context(|| format!("step {index}"))?,
             Step::Request(request) => {
                 validate_request(case, request).with_context(|| format!("step {index}"))?;
             }
@@ -118,6 +125,14 @@ fn validate_case(case: &Case) -> Result<()> {
     Ok(())
 }
 
+fn validate_idp(answers: &BTreeMap<String, Answer>) -> Result<()> {
+    for (path, answer) in answers {
+        ensure!(path.starts_with('/'), "`{path}` is no path");
+        answer.with_keys(Keys::shared()).with_context(|| path.clone())?;
+    }
+    Ok(())
+}
+
 fn validate_request(case: &Case, request: &Request) -> Result<()> {
     ensure!(request.times > 0, "`times` is 0");
     ensure!(
@@ -126,6 +141,17 @@ fn validate_request(case: &Case, request: &Request) -> Result<()> {
         request.worker,
         case.workers
     );
+    if let Some(metadata) = &request.metadata {
+        ensure!(
+            !case.envoy && !case.jwt_authn,
+            "`metadata` where the real Envoy or `jwt_authn` makes them"
+        );
+        let namespaces = metadata.as_object().map(|namespaces| namespaces.values());
+        ensure!(
+            namespaces.is_some_and(|mut members| members.all(Value::is_object)),
+            "`metadata` are objects by namespace"
+        );
+    }
     if let Some(Token::Made(made)) = &request.token
         && let Some(name) = &made.key
     {
@@ -155,10 +181,15 @@ fn validate_expectation(expect: &Expect) -> Result<()> {
         ),
         _ => bail!("expectation needs exactly one of `forwarded` and `denied`"),
     }
-    ensure!(
-        expect.tm_calls != Some(0) || expect.tm_request.is_none(),
-        "`tm_request` with `tm_calls: 0`"
-    );
+    for (calls, request, peer) in [
+        (expect.tm_calls, &expect.tm_request, "tm"),
+        (expect.idp_calls, &expect.idp_request, "idp"),
+    ] {
+        ensure!(
+            calls != Some(0) || request.is_none(),
+            "`{peer}_request` with `{peer}_calls: 0`"
+        );
+    }
     Ok(())
 }
 
@@ -240,6 +271,22 @@ mod tests {
         refused(
             "- { name: a, steps: [{ request: { token: { key: nobody }, expect: { forwarded: {} } } }] }",
             "no key `nobody`",
+        );
+        refused(
+            &format!("- {{ name: a, idp: {{ /jwks: {{ body: {{ $keys: [nobody] }} }} }}, steps: [{ok}] }}"),
+            "no key `nobody`",
+        );
+        refused(
+            &format!("- {{ name: a, steps: [{{ idp: {{ jwks: {{}} }} }}, {ok}] }}"),
+            "no path",
+        );
+        refused(
+            "- { name: a, envoy: true, steps: [{ request: { metadata: {}, expect: { forwarded: {} } } }] }",
+            "`metadata` where",
+        );
+        refused(
+            "- { name: a, steps: [{ request: { metadata: { n: 1 }, expect: { forwarded: {} } } }] }",
+            "objects by namespace",
         );
         refused("- { name: a, step: [] }", "unknown field `step`");
         refused("- { name: a, name: b }", "duplicate");

@@ -2,15 +2,18 @@
 //!
 //! | name | what it is |
 //! |---|---|
-//! | `main-rs256` | RSA, 2048 bits |
-//! | `main-es256` | ECDSA on P-256 |
+//! | `main-rs256`, `main-rs384`, `main-rs512` | RSA, 2048 bits, for PKCS#1 v1.5 |
+//! | `main-ps256`, `main-ps384`, `main-ps512` | RSA, 2048 bits, for PSS |
+//! | `main-es256`, `main-es384` | ECDSA on P-256 and on P-384 |
 //! | `main-eddsa` | Ed25519 |
-//! | `main-hs256` | an HMAC secret of 64 bytes, enough for HS512 too |
-//! | `other-…` | the same four again; they belong to an attacker and are in no key set unless a case names them |
+//! | `main-hs256`, `main-hs384`, `main-hs512` | HMAC secrets of 64 bytes, so that each is enough for every hash |
+//! | `other-…` | the same again; they belong to an attacker and are in no key set unless a case names them |
 //!
-//! A key's `kid` is its name. Signatures come from aws-lc, so that a mistake in the crates that
+//! A key's `kid` is its name, its `alg` the algorithm in it. Signatures come from aws-lc, so that a mistake in the crates that
 //! the filter verifies with cannot hide itself.
 
+mod algorithm;
+mod attempt;
 mod key;
 mod token;
 
@@ -19,7 +22,10 @@ use std::sync::{LazyLock, OnceLock};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
-use self::key::{Family, Key};
+use self::algorithm::Algorithm;
+pub use self::attempt::Attempt;
+use self::key::Key;
+pub(crate) use self::token::resolved;
 
 /// Every key there is; see the [module](self).
 #[derive(Debug, Default)]
@@ -27,16 +33,32 @@ pub struct Keys {
     made: [OnceLock<Key>; NAMES.len()],
 }
 
-/// The names of the keys and what kind of key each is.
-const NAMES: [(&str, Family); 8] = [
-    ("main-rs256", Family::Rsa),
-    ("main-es256", Family::P256),
-    ("main-eddsa", Family::Ed25519),
-    ("main-hs256", Family::Hmac),
-    ("other-rs256", Family::Rsa),
-    ("other-es256", Family::P256),
-    ("other-eddsa", Family::Ed25519),
-    ("other-hs256", Family::Hmac),
+/// The names of the keys and what each is for.
+const NAMES: [(&str, Algorithm); 24] = [
+    ("main-rs256", Algorithm::Rs256),
+    ("main-rs384", Algorithm::Rs384),
+    ("main-rs512", Algorithm::Rs512),
+    ("main-ps256", Algorithm::Ps256),
+    ("main-ps384", Algorithm::Ps384),
+    ("main-ps512", Algorithm::Ps512),
+    ("main-es256", Algorithm::Es256),
+    ("main-es384", Algorithm::Es384),
+    ("main-eddsa", Algorithm::EdDsa),
+    ("main-hs256", Algorithm::Hs256),
+    ("main-hs384", Algorithm::Hs384),
+    ("main-hs512", Algorithm::Hs512),
+    ("other-rs256", Algorithm::Rs256),
+    ("other-rs384", Algorithm::Rs384),
+    ("other-rs512", Algorithm::Rs512),
+    ("other-ps256", Algorithm::Ps256),
+    ("other-ps384", Algorithm::Ps384),
+    ("other-ps512", Algorithm::Ps512),
+    ("other-es256", Algorithm::Es256),
+    ("other-es384", Algorithm::Es384),
+    ("other-eddsa", Algorithm::EdDsa),
+    ("other-hs256", Algorithm::Hs256),
+    ("other-hs384", Algorithm::Hs384),
+    ("other-hs512", Algorithm::Hs512),
 ];
 
 impl Keys {
@@ -74,7 +96,8 @@ impl Keys {
         Ok(json!({ "keys": keys }))
     }
 
-    /// A configuration with `{"$keys": [name, …]}` replaced by the JWK set of those keys and
+    /// A configuration with `{"$keys": [name, …]}` replaced by the JWK set of those keys,
+    /// `{"$jwk": {"key": name, "with": {…}}}` by the JWK of that key under a merge patch and
     /// `{"$secret": name}` by the base64url text of an HMAC key, at any depth.
     ///
     /// # Errors
@@ -89,6 +112,7 @@ impl Keys {
                         .collect::<Result<_>>()?;
                     self.jwk_set(&names)?
                 }
+                Some(("$jwk", Value::Object(said))) => self.patched_jwk(said)?,
                 Some(("$secret", Value::String(name))) => Value::String(self.secret(name)?),
                 Some((member, other)) => bail!("`{member}` cannot be {other}"),
                 None => Value::Object(
@@ -106,6 +130,19 @@ impl Keys {
             ),
             scalar => scalar.clone(),
         })
+    }
+
+    fn patched_jwk(&self, said: &Map<String, Value>) -> Result<Value> {
+        let name = said.get("key").and_then(Value::as_str);
+        let mut jwk = self.jwk(name.context("`$jwk` names its `key`")?)?;
+        for (member, patch) in said {
+            match member.as_str() {
+                "key" => {}
+                "with" => json_patch::merge(&mut jwk, patch),
+                other => bail!("`$jwk` has no member `{other}`"),
+            }
+        }
+        Ok(jwk)
     }
 
     /// The base64url text of an HMAC key, as in the member `k` of its JWK.
@@ -133,7 +170,7 @@ impl Keys {
     }
 
     fn key(&self, name: &str) -> Result<&Key> {
-        let (slot, (_, family)) = self
+        let (slot, (_, algorithm)) = self
             .made
             .iter()
             .zip(NAMES)
@@ -142,7 +179,7 @@ impl Keys {
         if let Some(key) = slot.get() {
             return Ok(key);
         }
-        let key = Key::generate(family)?;
+        let key = Key::generate(algorithm)?;
         Ok(slot.get_or_init(|| key))
     }
 }

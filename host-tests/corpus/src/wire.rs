@@ -1,9 +1,10 @@
 //! From the text of a case to bytes on the wire.
 
 use anyhow::{Context, Result, anyhow};
+use serde_json::Value;
 
 use crate::case::{Lines, Request};
-use crate::mint::Keys;
+use crate::mint::{Keys, resolved};
 
 /// A header as it travels: name and value, neither necessarily UTF-8.
 pub type Field = (Vec<u8>, Vec<u8>);
@@ -43,6 +44,18 @@ impl Request {
             lines.push((latin1(name)?, with_token(value, token.as_deref())?));
         }
         Ok(lines)
+    }
+
+    /// The dynamic metadata of this request, by namespace, with the times of `$now` in them. Time is
+    /// in seconds since 1970.
+    ///
+    /// # Errors
+    /// When a `$now` is no number.
+    pub fn filter_metadata(&self, now_unix_seconds: u64) -> Result<Option<Value>> {
+        let metadata = self.metadata.as_ref();
+        metadata
+            .map(|metadata| resolved(metadata, now_unix_seconds))
+            .transpose()
     }
 
     /// The body in bytes.

@@ -1,6 +1,7 @@
 //! Runs every case of `cases/*.yaml` against the finished filter, one test per case, named
 //! `<file stem>::<case name>`.
 
+mod identity_provider;
 mod tenant_manager;
 mod trial;
 

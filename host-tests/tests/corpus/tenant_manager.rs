@@ -72,7 +72,8 @@ impl TenantManager {
     }
 }
 
-fn scripted(answer: &Answer) -> tiny_envoy::Answer {
+/// An answer of the corpus in the words of the tiny Envoy.
+pub(crate) fn scripted(answer: &Answer) -> tiny_envoy::Answer {
     let mut scripted = tiny_envoy::Answer::json(answer.status(), answer.body_bytes());
     for (name, value) in &answer.headers {
         scripted = scripted.header(name, value);

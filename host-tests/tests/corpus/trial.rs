@@ -5,10 +5,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use corpus::case::{Base, Case, Request, Step, Suite};
 use corpus::expect::{self, Observed};
+use corpus::jwt_authn;
+use corpus::kept::Kept;
 use corpus::mint::Keys;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tiny_envoy::{HeaderMap, LogLine, Outcome, PeerRequest, Plugin, TinyEnvoy};
 
+use crate::identity_provider::IdentityProvider;
 use crate::tenant_manager::TenantManager;
 
 /// Longer than everything that a request may wait for.
@@ -20,13 +23,17 @@ pub(crate) fn run(plugin: &Plugin, base: &Base, suite: &Suite, case: &Case) -> R
     let mut tenants = base.tenants.clone();
     tenants.extend(case.tenants.clone());
     let manager = TenantManager::new(&config, tenants);
-    let cluster = manager.clone();
+    let idp = IdentityProvider::default();
+    idp.change(&case.idp)?;
+    let peers = Peers { manager, idp };
+    let (manager, idp) = (peers.manager.clone(), peers.idp.clone());
     let text = case.raw_config.clone().unwrap_or_else(|| config.to_string());
     let started = TinyEnvoy::builder()
         .plugin(plugin)
         .config(text)
         .workers(case.workers)
-        .cluster("tenant-manager", move |request: &PeerRequest| cluster.answer(request))
+        .cluster("tenant-manager", move |request: &PeerRequest| manager.answer(request))
+        .cluster("idp", move |request: &PeerRequest| idp.answer(request))
         .start();
     if let Some(refused) = &case.refused {
         let Err(error) = started else {
@@ -38,18 +45,26 @@ pub(crate) fn run(plugin: &Plugin, base: &Base, suite: &Suite, case: &Case) -> R
     }
     let mut envoy =
         started.map_err(|error| anyhow::anyhow!("the plugin did not start: {error}\n{}", listed(&error.logs)))?;
-    let outcome = play(&mut envoy, &manager, case, &secrets);
+    let outcome = play(&mut envoy, &peers, case, &secrets);
     outcome.with_context(|| format!("log:\n{}", listed(&envoy.logs())))
 }
 
-fn play(envoy: &mut TinyEnvoy, manager: &TenantManager, case: &Case, secrets: &[String]) -> Result<()> {
+/// The peers of the filter.
+struct Peers {
+    manager: TenantManager,
+    idp: IdentityProvider,
+}
+
+fn play(envoy: &mut TinyEnvoy, peers: &Peers, case: &Case, secrets: &[String]) -> Result<()> {
+    let mut kept = Kept::default();
     let before = envoy.metrics();
     for (index, step) in case.steps.iter().enumerate() {
         match step {
             Step::AdvanceMs(ms) => envoy.advance(Duration::from_millis(*ms)),
-            Step::Tenants(tenants) => manager.change(tenants),
+            Step::Tenants(tenants) => peers.manager.change(tenants),
+            Step::Idp(paths) => peers.idp.change(paths)?,
             Step::Request(request) => {
-                ask(envoy, manager, request).with_context(|| format!("step {index}"))?;
+                ask(envoy, peers, case, request, &mut kept).with_context(|| format!("step {index}"))?;
             }
         }
     }
@@ -66,35 +81,49 @@ fn play(envoy: &mut TinyEnvoy, manager: &TenantManager, case: &Case, secrets: &[
         "requests that nobody answered: {:?}",
         envoy.pending()
     );
-    let strange = manager.strange_paths();
+    let strange = peers.manager.strange_paths();
     ensure!(
         strange.is_empty(),
         "lookups on paths that are not the configured one: {strange:?}"
     );
+    says(&envoy.logs(), &case.logged)?;
     keeps_silent(&envoy.logs(), secrets)
 }
 
 /// Sends a request as often as asked, and judges what comes of it.
-fn ask(envoy: &mut TinyEnvoy, manager: &TenantManager, request: &Request) -> Result<()> {
-    manager.take_received();
+fn ask(envoy: &mut TinyEnvoy, peers: &Peers, case: &Case, request: &Request, kept: &mut Kept) -> Result<()> {
+    peers.manager.take_received();
+    peers.idp.take_received();
     let log_start = envoy.logs().len();
     for _ in 0..request.times {
-        let observed = send(envoy, request)?;
+        let request = kept.in_place(request, Keys::shared(), envoy.unix_seconds())?;
+        let observed = send(envoy, case, &request)?;
         expect::check(&request.expect, &observed).map_err(anyhow::Error::msg)?;
     }
-    let lookups: Vec<_> = manager.take_received().into_iter().map(received).collect();
+    let lookups: Vec<_> = peers.manager.take_received().into_iter().map(received).collect();
     expect::check_lookups(&request.expect, &lookups).map_err(anyhow::Error::msg)?;
+    let fetches: Vec<_> = peers.idp.take_received().into_iter().map(received).collect();
+    expect::check_fetches(&request.expect, &fetches).map_err(anyhow::Error::msg)?;
     let logs = envoy.logs();
     let lines = logs[log_start..].iter().map(|line| line.message.as_str());
     expect::check_log(&request.expect, lines).map_err(anyhow::Error::msg)
 }
 
-fn send(envoy: &mut TinyEnvoy, request: &Request) -> Result<Observed> {
-    let lines = request.field_lines(Keys::shared(), envoy.unix_seconds())?;
+fn send(envoy: &mut TinyEnvoy, case: &Case, request: &Request) -> Result<Observed> {
+    let now = envoy.unix_seconds();
+    let lines = request.field_lines(Keys::shared(), now)?;
+    let metadata = match request.filter_metadata(now)? {
+        None if case.jwt_authn => jwt_authn::payload(&lines, Keys::shared(), now)?
+            .map(|payload| json!({ jwt_authn::NAMESPACE: { jwt_authn::PAYLOAD: payload } })),
+        said => said,
+    };
     let (method, path) = (corpus::latin1(&request.method)?, corpus::latin1(&request.path)?);
     let mut sent = envoy.request(method, path).worker(request.worker);
     for (name, value) in lines {
         sent = sent.header(name, value);
+    }
+    if let Some(metadata) = metadata {
+        sent = sent.dynamic_metadata(&metadata);
     }
     if let Some(body) = request.body_bytes()? {
         sent = sent.body(body);

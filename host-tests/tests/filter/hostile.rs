@@ -214,11 +214,12 @@ fn credential(world: &World, dice: &mut Dice) -> (Vec<u8>, Option<String>) {
             )
         }
         3 => {
-            let claims = String::from_utf8_lossy(&dice.woven(
+            let claims = dice.woven(
                 &["{", "}", "\"tenantId\"", ":", "\"acme\"", ",", "\"exp\"", "$NOW+9"],
                 20,
-            ))
-            .into_owned();
+            );
+            // Each character of raw claims is a byte.
+            let claims = claims.into_iter().map(char::from).collect();
             (
                 world.bearer_of(Made {
                     raw_claims: Some(claims),

@@ -15,6 +15,7 @@ mod keys;
 mod lookups;
 mod refusing_host;
 mod secrets;
+mod signatures;
 #[path = "../corpus/tenant_manager.rs"]
 mod tenant_manager;
 mod waiting;

@@ -3,7 +3,7 @@
 use corpus::case::{Damage, Made};
 use corpus::mint::Keys;
 use serde_json::json;
-use tiny_envoy::{HeaderMap, Outcome, StreamId};
+use tiny_envoy::{Answer, HeaderMap, Outcome, PeerRequest, StreamId};
 
 use crate::world::{ACCOUNTS, World, config, ms};
 
@@ -13,6 +13,9 @@ const BROKER_PASSWORD: &str = "planted-broker-password";
 const SUBJECT: &str = "planted-subject";
 const COOKIE: &str = "planted-cookie";
 const MANAGER_TEXT: &str = "planted-manager-text";
+const ISSUER_TEXT: &str = "planted-issuer-text";
+/// What an identity provider must not publish, and one day does.
+const PRIVATE_KEY: &str = "cGxhbnRlZC1wcml2YXRlLWtleS1vZi10aGUtaWRw";
 
 /// What must not show, by name.
 struct Planted(Vec<(String, Vec<u8>)>);
@@ -27,6 +30,8 @@ impl Planted {
             SUBJECT,
             COOKIE,
             MANAGER_TEXT,
+            ISSUER_TEXT,
+            PRIVATE_KEY,
         ];
         let mut planted: Vec<_> = words
             .iter()
@@ -68,16 +73,24 @@ impl Planted {
 /// A world in which everything holds a secret.
 fn secretive() -> World {
     let keys: Vec<_> = API_KEYS.iter().map(|key| json!({ "value": key })).collect();
-    let world = World::start(
-        &config(json!({
-            "tenant_manager": { "api_keys": keys },
-            "scope": { "emit": {
-                "tenant_id": "x-tenant-id", "slug": "x-tenant-slug", "isolation_mode": "x-tenant-isolation-mode",
-                "module": "x-tenant-module",
-            } },
-        })),
-        |builder| builder,
-    );
+    let mut config = config(json!({
+        "tenant_manager": { "api_keys": keys },
+        "scope": { "emit": {
+            "tenant_id": "x-tenant-id", "slug": "x-tenant-slug", "isolation_mode": "x-tenant-isolation-mode",
+            "module": "x-tenant-module",
+        } },
+    }));
+    let remote = json!({
+        "issuer": REMOTE, "algorithms": ["ES256"], "tenants": "any",
+        "jwks": { "remote": {
+            "cluster": "idp", "authority": "idp", "path": "/jwks", "refresh_seconds": 10, "unknown_kid_cooldown_seconds": 1,
+        } },
+    });
+    config["auth"]["issuers"].as_array_mut().expect("a list").push(remote);
+    let mut sets = key_sets().into_iter().cycle();
+    let world = World::start(&config, |builder| {
+        builder.cluster("idp", move |_: &PeerRequest| sets.next().expect("without end"))
+    });
     let database =
         json!({ "postgresql": { "host": "db", "password": PASSWORD, "uri": format!("postgres://u:{PASSWORD}@db") } });
     let record = json!({
@@ -113,6 +126,28 @@ fn secretive() -> World {
         world.answer(tenant, answer);
     }
     world
+}
+
+/// The issuer whose keys are fetched.
+const REMOTE: &str = "https://remote.example.com";
+
+/// What it answers, one after the other: a set with a private key and a shared secret in it, then
+/// everything that is no set.
+fn key_sets() -> Vec<Answer> {
+    let mut leaking = Keys::shared().jwk("main-es256").expect("a key");
+    leaking["d"] = json!(PRIVATE_KEY);
+    let shared = json!({ "kty": "oct", "kid": "shared", "alg": "HS256", "k": PRIVATE_KEY });
+    let bad = json!({ "kty": "EC", "kid": "bad", "crv": "P-256", "x": PRIVATE_KEY, "y": PRIVATE_KEY });
+    let set = json!({ "keys": [leaking, shared, bad], "note": ISSUER_TEXT });
+    vec![
+        Answer::status(200).body(set.to_string()),
+        Answer::status(500).body(ISSUER_TEXT),
+        Answer::status(200).body(format!("{ISSUER_TEXT}{PRIVATE_KEY}")),
+        Answer::status(302).header("location", format!("/{ISSUER_TEXT}")),
+        Answer::status(200).body(json!({ "keys": [bad] }).to_string()),
+        Answer::status(200).body(ISSUER_TEXT.repeat(20_000)),
+        Answer::status(200).body(set.to_string()).reset_mid_body(),
+    ]
 }
 
 const TENANTS: [&str; 14] = [
@@ -178,6 +213,17 @@ fn tokens(world: &World) -> Vec<(String, Vec<u8>)> {
             ..plain("acme")
         },
     );
+    for (name, kid) in [("remote", "main-es256"), ("remote, unknown key", SUBJECT)] {
+        odd(
+            name,
+            Made {
+                key: Some("main-es256".to_owned()),
+                header: Some(json!({ "kid": kid })),
+                claims: Some(json!({ "iss": REMOTE, "sub": SUBJECT })),
+                ..plain("acme")
+            },
+        );
+    }
     odd(
         "wrong kid",
         Made {
@@ -299,9 +345,19 @@ fn nothing_secret_shows_whatever_comes_of_a_request() {
         }
     }
     for callout in world.envoy.callouts() {
-        planted.assert_absent_in("a lookup", &callout.request.headers, &["x-api-key"]);
-        planted.assert_absent("a lookup's body", &callout.request.body);
+        // The API key goes to the Tenant Manager and to nobody else.
+        let own: &[&str] = if callout.cluster == "idp" { &[] } else { &["x-api-key"] };
+        planted.assert_absent_in("a callout", &callout.request.headers, own);
+        planted.assert_absent("a callout's body", &callout.request.body);
     }
+    // Every answer of the issuer has been read, and been complained about.
+    let fetches = world
+        .envoy
+        .callouts()
+        .iter()
+        .filter(|callout| callout.cluster == "idp")
+        .count();
+    assert!(fetches >= 7, "{fetches} fetches");
     for line in world.envoy.logs() {
         planted.assert_absent("the log", line.message.as_bytes());
     }

@@ -6,4 +6,5 @@ mod pausing;
 mod probe;
 mod replies;
 mod sharing;
+mod signatures;
 mod vms;

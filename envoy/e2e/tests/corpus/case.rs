@@ -7,8 +7,9 @@ use anyhow::{Context, bail, ensure};
 use corpus::answer::Answer;
 use corpus::case::{Case, Request, Step};
 use corpus::expect::{self, Observed};
+use corpus::kept::Kept;
 use corpus::mint::Keys;
-use envoy_e2e::{Message, Reply, Setup, World, now};
+use envoy_e2e::{Message, Reply, Setup, World, now, with_keys};
 use envoy_run::{Recorded, StartError};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -78,10 +79,12 @@ impl Prepared {
             request.expect.tm_calls.is_some_and(|calls| calls > 0) || request.expect.tm_request.is_some()
         };
         !self.case.tenants.is_empty()
+            || !self.case.idp.is_empty()
+            || self.case.jwt_authn
             || !self.case.counters.is_empty()
             || steps.iter().any(|step| match step {
                 Step::Request(request) => asks(request),
-                Step::AdvanceMs(_) | Step::Tenants(_) => true,
+                Step::AdvanceMs(_) | Step::Tenants(_) | Step::Idp(_) => true,
             })
     }
 
@@ -90,7 +93,7 @@ impl Prepared {
             return self.is_refused(lines).await;
         }
         if self.is_alone() {
-            let world = self.setup().start().await?;
+            let world = self.setup()?.start().await?;
             self.in_world(&world).await?;
             world.stop().await
         } else {
@@ -102,14 +105,16 @@ impl Prepared {
         }
     }
 
-    fn setup(&self) -> Setup {
+    fn setup(&self) -> anyhow::Result<Setup> {
         Setup::new(&self.config)
             .workers(self.key().1)
             .tenants(self.tenants.clone())
+            .jwt_authn(self.case.jwt_authn)
+            .idp(&self.case.idp)
     }
 
     async fn is_refused(&self, lines: &[Vec<String>]) -> anyhow::Result<()> {
-        let error = match self.setup().start().await {
+        let error = match self.setup()?.start().await {
             Ok(_) => bail!("Envoy started with a configuration that the plugin must refuse"),
             Err(error) => error,
         };
@@ -117,40 +122,41 @@ impl Prepared {
             Some(StartError::Exited { log, .. }) => log,
             _ => return Err(error),
         };
-        for parts in lines {
-            let said = log
-                .iter()
-                .any(|line| parts.iter().all(|part| line.contains(part.as_str())));
-            ensure!(said, "no log line holds all of {parts:?}:\n{}", log.join("\n"));
-        }
+        says(log, lines)?;
         self.no_secret_in(log)
     }
 
     async fn in_world(&self, world: &World) -> anyhow::Result<()> {
         let log_start = world.envoy.logs().mark();
         let counted = world.envoy.stats().await?;
+        let mut kept = Kept::default();
         for (index, step) in self.case.steps.iter().enumerate() {
             match step {
                 Step::Request(request) => {
-                    self.request(world, request)
+                    self.request(world, request, &mut kept)
                         .await
                         .with_context(|| format!("step {index}"))?;
                 }
                 Step::Tenants(tenants) => world.tenant_manager.merge(tenants.clone()),
+                Step::Idp(paths) => world.idp.merge(with_keys(paths)?),
                 Step::AdvanceMs(_) => bail!("step {index}: time cannot be moved here"),
             }
         }
         self.counters(world, &counted).await?;
         world.check_workers_live().await?;
+        // What is said of a configuration is said before the first request.
+        says(&world.envoy.logged_since(0).await?, &self.case.logged)?;
         self.no_secret_in(&world.envoy.logged_since(log_start).await?)
     }
 
-    async fn request(&self, world: &World, request: &Request) -> anyhow::Result<()> {
+    async fn request(&self, world: &World, request: &Request, kept: &mut Kept) -> anyhow::Result<()> {
         let log_start = world.envoy.logs().mark();
         let asked = world.tenant_manager.total();
+        let fetched = world.idp.total();
         for _ in 0..request.times {
             let forwarded = world.echo.total();
-            let reply = world.send(&message(request)?).await?;
+            let sent = kept.in_place(request, Keys::shared(), now())?;
+            let reply = world.send(&message(&sent)?).await?;
             let seen = world.echo.requests().split_off(forwarded);
             let observed = match seen.as_slice() {
                 [] => replied(reply),
@@ -171,6 +177,9 @@ impl Prepared {
             .map(Recorded::observed)
             .collect();
         expect::check_lookups(&request.expect, &lookups).map_err(anyhow::Error::msg)?;
+        let fetches = world.idp.requests().split_off(fetched);
+        let fetches: Vec<_> = fetches.iter().map(Recorded::observed).collect();
+        expect::check_fetches(&request.expect, &fetches).map_err(anyhow::Error::msg)?;
         let logged = world.envoy.logged_since(log_start).await?;
         expect::check_log(&request.expect, logged.iter().map(String::as_str)).map_err(anyhow::Error::msg)
     }
@@ -183,7 +192,7 @@ impl Prepared {
         }
         let requests = self.case.steps.iter().map(|step| match step {
             Step::Request(request) => u64::try_from(request.times).unwrap_or(u64::MAX),
-            Step::AdvanceMs(_) | Step::Tenants(_) => 0,
+            Step::AdvanceMs(_) | Step::Tenants(_) | Step::Idp(_) => 0,
         });
         let requests: u64 = requests.sum();
         let deadline = Instant::now() + COUNTERS_DEADLINE;
@@ -216,6 +225,17 @@ impl Prepared {
             .find(|line| self.secrets.iter().any(|secret| line.contains(secret.as_str())));
         told.map_or(Ok(()), |line| bail!("the log holds a secret: {line}"))
     }
+}
+
+/// Checks that for each of these lists one line holds all of its parts.
+fn says(log: &[String], lines: &[Vec<String>]) -> anyhow::Result<()> {
+    for parts in lines {
+        let said = log
+            .iter()
+            .any(|line| parts.iter().all(|part| line.contains(part.as_str())));
+        ensure!(said, "no log line holds all of {parts:?}:\n{}", log.join("\n"));
+    }
+    Ok(())
 }
 
 fn message(request: &Request) -> anyhow::Result<Message> {

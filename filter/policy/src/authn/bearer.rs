@@ -9,7 +9,7 @@ use crate::scope::HeaderName;
 /// an empty one, a tab, a comma, or anything else that is not scheme, spaces, `token68`.
 /// The scheme is compared without regard to case. Envoy joins several `authorization` lines
 /// with a comma, which no `token68` holds.
-pub(super) fn credential<'a>(head: &RequestHead<'a>, header: &HeaderName) -> Option<&'a [u8]> {
+pub fn credential<'a>(head: &RequestHead<'a>, header: &HeaderName) -> Option<&'a [u8]> {
     let value = head.only(header.as_str().as_bytes())?;
     let (scheme, rest) = value.split_at_checked(b"Bearer".len())?;
     let token = rest.trim_ascii_start_spaces();
@@ -38,6 +38,9 @@ fn is_token68(text: &[u8]) -> bool {
     let (body, _padding) = text.split_at(end);
     !body.is_empty() && body.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(b))
 }
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {

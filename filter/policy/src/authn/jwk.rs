@@ -24,6 +24,9 @@ const MIN_SECRET_BYTES: usize = 32;
 /// Said of a secret that is shorter than the hash it would be used with.
 pub(super) const SHORT_SECRET: &str = "HMAC secret shorter than the hash";
 
+/// Said of a secret whose variable is not there.
+pub(crate) const NO_SUCH_VARIABLE: &str = "the VM has no environment variable named by `k_env`";
+
 /// The public or shared part of a key.
 pub(super) enum Material {
     /// For `RS*` and `PS*`.
@@ -171,7 +174,7 @@ fn hmac(members: &Map<String, Value>, env: &dyn Fn(&str) -> Option<String>) -> R
     let secret = match (members.contains_key("k"), members.get("k_env").and_then(Value::as_str)) {
         (true, None) => bytes(members, "k")?,
         (false, Some(name)) => {
-            let text = env(name).ok_or(Unusable::Refused("the VM has no environment variable named by `k_env`"))?;
+            let text = env(name).ok_or(Unusable::Refused(NO_SUCH_VARIABLE))?;
             decode(&text)?
         }
         _ => return Err(Unusable::Refused("either `k` or `k_env` must be given")),

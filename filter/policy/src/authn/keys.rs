@@ -168,6 +168,12 @@ impl KeySet {
         self.0.len()
     }
 
+    /// The `kid`s of the first keys, at most `max`.
+    pub(super) fn names(&self, max: usize) -> Vec<String> {
+        let names = self.0.iter().filter_map(|key| key.id.clone());
+        names.take(max).collect()
+    }
+
     /// Whether some key is of this name.
     pub(super) fn knows(&self, kid: &str) -> bool {
         self.0.iter().any(|key| key.id.as_deref() == Some(kid))
@@ -195,7 +201,7 @@ impl KeySet {
 
     /// The one key that may verify: with `kid` the key of that name that fits the algorithm,
     /// without it the only key that fits.
-    fn select(&self, algorithm: Algorithm, kid: Option<&str>) -> Result<&Rc<Key>, Refusal> {
+    pub fn select(&self, algorithm: Algorithm, kid: Option<&str>) -> Result<&Rc<Key>, Refusal> {
         let mut fitting = self
             .0
             .iter()

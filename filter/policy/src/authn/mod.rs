@@ -22,6 +22,7 @@ mod algorithms;
 mod bearer;
 mod claims;
 mod es384;
+mod fetched;
 mod issuer;
 mod jwk;
 mod jws;
@@ -36,12 +37,14 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 pub use algorithms::Algorithm;
+pub use bearer::credential;
 pub use issuer::{Issuer, KeySource, RemoteJwks, TenantSet};
 pub use jws::{AcceptedTypes, Jws};
 pub use keys::{Key, KeySet, RefusedKey};
 pub use metadata::MetadataPath;
 pub use refusal::Refusal;
 
+pub(crate) use jwk::NO_SUCH_VARIABLE;
 pub(crate) use remote::MAX_SET_BYTES;
 
 use crate::config::{Auth, ClaimsSource};
@@ -52,15 +55,14 @@ use crate::node::{Node, Now};
 use crate::remark::Remark;
 use crate::request::RequestHead;
 use crate::seats::{Seat, Seats};
-use crate::telemetry::{Counter, FetchFailure};
+use crate::telemetry::Counter;
 use claims::{Claims, Validity};
-use remote::{Prospect, RemoteKeys};
+use fetched::{Changes, FetchedKeys};
+use remote::Prospect;
 use verified::{Verdict, VerifiedTokens};
 
 /// Most requests of a worker that wait for keys.
 const MAX_WAITERS: usize = 256;
-/// How often the log hears of an issuer whose keys go on failing.
-const COMPLAINT_MS: u64 = 60_000;
 
 /// The proof that this stage has passed: claims whose signature and times held.
 #[derive(Debug)]
@@ -95,7 +97,7 @@ pub(crate) enum Authentication<'a> {
 #[derive(Debug)]
 pub(crate) struct KeyWait {
     /// The place of the issuer.
-    issuer: u32,
+    issuer: usize,
     /// Which fetch would be the next when the request came.
     arrival: u64,
     /// The fetch that must be started for it.
@@ -116,29 +118,15 @@ impl KeyWait {
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     tokens: VerifiedTokens,
-    /// By the place of the issuer.
-    remotes: Vec<Option<Remote>>,
+    fetched: FetchedKeys,
     seats: Seats,
-}
-
-#[derive(Debug)]
-struct Remote {
-    keys: RemoteKeys,
-    /// Until when failures are not complained about again.
-    quiet_until_ms: u64,
 }
 
 impl Authenticator {
     pub(crate) fn new(auth: &Auth) -> Self {
-        let remotes = auth.issuers.iter().zip(0u32..).map(|(issuer, place)| {
-            matches!(issuer.keys(), KeySource::Remote(_)).then(|| Remote {
-                keys: RemoteKeys::new(place),
-                quiet_until_ms: 0,
-            })
-        });
         Self {
             tokens: VerifiedTokens::new(auth.token_cache),
-            remotes: remotes.collect(),
+            fetched: FetchedKeys::new(auth),
             seats: Seats::new(MAX_WAITERS),
         }
     }
@@ -157,12 +145,13 @@ impl Authenticator {
     ) -> Result<Authentication<'a>, Denial> {
         match &auth.source {
             ClaimsSource::Credential => {
-                let token = bearer::credential(head, &auth.header).ok_or(Denial::CredentialMissing)?;
+                let token =
+                    bearer::credential(head, &auth.header).ok_or(Denial::CredentialMissing(Refusal::NoCredential))?;
                 self.verify(auth, token, now, node).map_err(Denial::TokenInvalid)
             }
             ClaimsSource::Metadata(path) => {
                 let claims = node.dynamic_metadata().and_then(|metadata| path.claims(&metadata));
-                let claims = claims.ok_or(Denial::CredentialMissing)?;
+                let claims = claims.ok_or(Denial::CredentialMissing(Refusal::NoMetadata))?;
                 believe(auth, &claims, now)
                     .map(Authentication::Verified)
                     .map_err(Denial::TokenInvalid)
@@ -186,22 +175,19 @@ impl Authenticator {
         match self.check(auth, token, now, node) {
             Ok(verified) => Ok(Authentication::Verified(verified)),
             Err(Failed::Refused(refusal)) => Err(refusal),
-            Err(Failed::KeyNotThere { issuer, settings }) => {
-                let arrival = self.remote(issuer).map_or(0, |remote| remote.keys.next_serial());
-                let deadline_ms = now
-                    .monotonic_ms
-                    .saturating_add(u64::from(settings.timeout_ms))
-                    .saturating_add(GRACE_MS);
-                let seat = self.seats.take().ok_or(Refusal::KeyWaitOverloaded)?;
+            Err(Failed::KeyNotThere { issuer, timeout_ms }) => {
                 let wait = KeyWait {
                     issuer,
-                    arrival,
+                    arrival: self.fetched.next_serial(issuer),
                     begins: None,
-                    deadline_ms,
+                    deadline_ms: now
+                        .monotonic_ms
+                        .saturating_add(u64::from(timeout_ms))
+                        .saturating_add(GRACE_MS),
                     token: token.into(),
-                    _seat: seat,
+                    _seat: self.seats.take().ok_or(Refusal::KeyWaitOverloaded)?,
                 };
-                self.wait(wait, settings, now, node).map(Authentication::Wait)
+                self.wait(auth, wait, now, node).map(Authentication::Wait)
             }
         }
     }
@@ -221,8 +207,8 @@ impl Authenticator {
         match self.check(auth, &wait.token, now, node) {
             Ok(verified) => Ok(Authentication::Verified(verified)),
             Err(Failed::Refused(refusal)) => Err(Denial::TokenInvalid(refusal)),
-            Err(Failed::KeyNotThere { settings, .. }) => self
-                .wait(wait, settings, now, node)
+            Err(Failed::KeyNotThere { .. }) => self
+                .wait(auth, wait, now, node)
                 .map(Authentication::Wait)
                 .map_err(Denial::TokenInvalid),
         }
@@ -230,19 +216,21 @@ impl Authenticator {
 
     /// What becomes of a request whose deadline has passed: without a set it is the keys' fault,
     /// with one the token's.
-    pub(crate) fn give_up(&self, wait: &KeyWait, now: Now) -> Denial {
-        match self
-            .remote(wait.issuer)
-            .and_then(|remote| remote.keys.usable(now.monotonic_ms))
-        {
-            Some(_) => Denial::TokenInvalid(Refusal::KeyUnknown),
-            None => Denial::KeysUnavailable,
+    pub(crate) fn give_up(&self, auth: &Auth, wait: &KeyWait, now: Now) -> Denial {
+        if self.fetched.are_there(wait.issuer, now.monotonic_ms) {
+            return Denial::TokenInvalid(Refusal::KeyUnknown);
+        }
+        let issuer = auth.issuers.get(wait.issuer).map(Issuer::name);
+        Denial::KeysUnavailable {
+            issuer: issuer.unwrap_or_default().to_owned(),
         }
     }
 
-    fn wait(&mut self, wait: KeyWait, settings: &RemoteJwks, now: Now, node: &impl Node) -> Result<KeyWait, Refusal> {
-        let remote = self.remote_mut(wait.issuer).ok_or(Refusal::KeyUnknown)?;
-        let begins = match remote.keys.prospect(settings, wait.arrival, now.monotonic_ms, node) {
+    fn wait(&mut self, auth: &Auth, wait: KeyWait, now: Now, node: &impl Node) -> Result<KeyWait, Refusal> {
+        let prospect = self
+            .fetched
+            .prospect(auth, wait.issuer, wait.arrival, now.monotonic_ms, node);
+        let begins = match prospect {
             Prospect::Wait => None,
             Prospect::Begin(fetch) => Some(Errand::Fetch(fetch)),
             Prospect::None => return Err(Refusal::KeyUnknown),
@@ -253,46 +241,38 @@ impl Authenticator {
     /// A token that was verified before and whose issuer still has keys.
     fn recall<'a>(&mut self, auth: &'a Auth, token: &[u8], now: Now) -> Option<Verified<'a>> {
         let verdict = self.tokens.recall(token, now)?;
-        let (issuer, claims) = (verdict.issuer, Rc::clone(&verdict.claims));
-        if let Some(Some(remote)) = self.remotes.get(issuer) {
-            remote.keys.usable(now.monotonic_ms)?;
+        if !self.fetched.are_there(verdict.issuer, now.monotonic_ms) {
+            return None;
         }
-        let issuer = auth.issuers.get(issuer)?;
         Some(Verified {
-            claims,
-            issuer: Some(issuer),
+            claims: Rc::clone(&verdict.claims),
+            issuer: Some(auth.issuers.get(verdict.issuer)?),
         })
     }
 
     /// Rules 3 to 6.
-    fn check<'a>(
-        &mut self,
-        auth: &'a Auth,
-        token: &[u8],
-        now: Now,
-        node: &impl Node,
-    ) -> Result<Verified<'a>, Failed<'a>> {
+    fn check<'a>(&mut self, auth: &'a Auth, token: &[u8], now: Now, node: &impl Node) -> Result<Verified<'a>, Failed> {
         let jws = Jws::parse(token, &auth.accepted_types)?;
         let claims = json::parse_object(&jws.payload()?).ok_or(Refusal::Claims)?;
         let (place, issuer) = issuer::named(&auth.issuers, claims.get("iss"))?;
         jws.algorithm(issuer.algorithms())?;
-        let remote = self.remotes.get(place).and_then(Option::as_ref);
-        let keys = match (issuer.keys(), remote) {
-            (KeySource::Inline(keys), _) => Ok(keys),
-            (KeySource::Remote(settings), Some(remote)) => {
+        let keys = match issuer.keys() {
+            KeySource::Inline(keys) => keys,
+            KeySource::Remote(settings) => {
                 let has_key = |keys: &&KeySet| jws.key_id().is_none_or(|kid| keys.knows(kid));
-                remote.keys.usable(now.monotonic_ms).filter(has_key).ok_or(settings)
+                match self.fetched.usable(place, now.monotonic_ms).filter(has_key) {
+                    Some(keys) => keys,
+                    None => {
+                        // Who would be refused anyway neither waits nor has keys fetched.
+                        hold(auth, issuer, &claims, now)?;
+                        return Err(Failed::KeyNotThere {
+                            issuer: place,
+                            timeout_ms: settings.timeout_ms,
+                        });
+                    }
+                }
             }
-            (KeySource::Remote(_), None) | (KeySource::Elsewhere, _) => return Err(Refusal::KeyUnknown.into()),
-        };
-        let keys = match keys {
-            Ok(keys) => keys,
-            Err(settings) => {
-                // Who would be refused anyway neither waits nor has keys fetched.
-                hold(auth, issuer, &claims, now)?;
-                let issuer = u32::try_from(place).map_err(|_| Refusal::KeyUnknown)?;
-                return Err(Failed::KeyNotThere { issuer, settings });
-            }
+            KeySource::Elsewhere => return Err(Refusal::KeyUnknown.into()),
         };
         node.count(Counter::TokensVerified);
         let key = Rc::clone(keys.verify(&jws, issuer.algorithms(), node)?);
@@ -316,139 +296,55 @@ impl Authenticator {
 
     /// The call of a fetch; `None` when it was made before or is not wanted any more.
     pub(crate) fn question(&mut self, auth: &Auth, fetch: FetchId) -> Option<Callout> {
-        let settings = settings(auth, fetch.issuer)?.1;
-        self.remote_mut(fetch.issuer)?.keys.question(settings, fetch.serial)
+        self.fetched.question(auth, fetch)
     }
 
     /// Takes in what came of a fetch.
     pub(crate) fn answered(&mut self, auth: &Auth, fetch: FetchId, answer: Answer<'_>, node: &impl Node) -> Answered {
-        let place = fetch.issuer;
-        let (Some((issuer, settings)), Some(remote)) = (settings(auth, place), self.remote_mut(place)) else {
-            return Answered::FORGOTTEN;
-        };
-        let Some(news) = remote
-            .keys
-            .answered(settings, issuer.algorithms(), fetch.serial, answer, node)
-        else {
-            return Answered::FORGOTTEN;
-        };
-        let now_ms = node.monotonic_ms();
-        let mut remarks: Vec<Remark> = news
-            .refused
-            .into_iter()
-            .map(|key| Remark::KeyRefused {
-                issuer: issuer.name().to_owned(),
-                key,
-            })
-            .collect();
-        remarks.extend(
-            news.failure
-                .and_then(|failure| remote.complaint(issuer, failure, now_ms)),
-        );
-        if news.changed {
-            remarks.push(self.keys_changed(issuer, place, now_ms));
-        }
+        let mut changes = Changes::default();
+        self.fetched.answered(auth, fetch, answer, node, &mut changes);
+        self.forget_tokens(&changes, node);
+        let wakes = changes.wakes.contains(&fetch.issuer);
         Answered::Over {
-            news: news.wakes.then_some((Awaited::Keys(place), Learned::Keys)),
-            remarks,
-        }
-    }
-
-    fn keys_changed(&mut self, issuer: &Issuer, place: u32, now_ms: u64) -> Remark {
-        let remote = usize::try_from(place)
-            .ok()
-            .and_then(|at| self.remotes.get(at)?.as_ref());
-        let keys = remote.and_then(|remote| remote.keys.usable(now_ms));
-        if let Ok(at) = usize::try_from(place) {
-            self.tokens.keys_changed(at, keys);
-        }
-        Remark::KeysChanged {
-            issuer: issuer.name().to_owned(),
-            keys: keys.map_or(0, KeySet::len),
+            news: wakes.then_some((Awaited::Keys(fetch.issuer), Learned::Keys)),
+            remarks: changes.remarks,
         }
     }
 
     /// Does what is due by time alone: gives the fetches to make, and says what has come to its
-    /// end.
+    /// end. Requests that wait for a fetch whose answer got lost have a deadline of their own.
     pub(crate) fn tick(&mut self, auth: &Auth, node: &impl Node) -> (Vec<Errand>, Vec<Remark>) {
-        let now_ms = node.monotonic_ms();
-        let (mut errands, mut remarks) = (Vec::new(), Vec::new());
-        for place in (0u32..).take(self.remotes.len()) {
-            let Some((issuer, settings)) = settings(auth, place) else {
-                continue;
-            };
-            let overdue = self.remote(place).and_then(|remote| remote.keys.overdue(now_ms));
-            if let Some(fetch) = overdue
-                && let Answered::Over { remarks: more, .. } = self.answered(auth, fetch, Answer::Unreachable, node)
-            {
-                remarks.extend(more);
-            }
-            let Some(remote) = self.remote_mut(place) else {
-                continue;
-            };
-            let begun = remote.keys.begin_due(settings, now_ms, node);
-            errands.extend(begun.map(Errand::Fetch));
-            if remote.keys.expire(now_ms) {
-                remarks.push(Remark::KeysExpired {
-                    issuer: issuer.name().to_owned(),
-                });
-                if let Ok(at) = usize::try_from(place) {
-                    self.tokens.keys_changed(at, None);
-                }
-            }
-        }
-        (errands, remarks)
+        let changes = self.fetched.tick(auth, node);
+        self.forget_tokens(&changes, node);
+        (changes.begun.into_iter().map(Errand::Fetch).collect(), changes.remarks)
     }
 
     /// When [`Authenticator::tick`] has something to do, in monotonic milliseconds.
     pub(crate) fn due_ms(&self) -> Option<u64> {
-        self.remotes.iter().flatten().map(|remote| remote.keys.due_ms()).min()
+        self.fetched.due_ms()
     }
 
-    fn remote(&self, place: u32) -> Option<&Remote> {
-        self.remotes.get(usize::try_from(place).ok()?)?.as_ref()
-    }
-
-    fn remote_mut(&mut self, place: u32) -> Option<&mut Remote> {
-        self.remotes.get_mut(usize::try_from(place).ok()?)?.as_mut()
-    }
-}
-
-impl Remote {
-    fn complaint(&mut self, issuer: &Issuer, failure: FetchFailure, now_ms: u64) -> Option<Remark> {
-        if now_ms < self.quiet_until_ms {
-            return None;
+    fn forget_tokens(&mut self, changes: &Changes, node: &impl Node) {
+        let now_ms = node.monotonic_ms();
+        for place in &changes.changed {
+            self.tokens.keys_changed(*place, self.fetched.usable(*place, now_ms));
         }
-        self.quiet_until_ms = now_ms.saturating_add(COMPLAINT_MS);
-        Some(Remark::FetchesFail {
-            issuer: issuer.name().to_owned(),
-            failure,
-            serving: self.keys.usable(now_ms).is_some(),
-        })
     }
 }
 
 /// Why a token is not verified.
-enum Failed<'a> {
+enum Failed {
     Refused(Refusal),
     /// It might be, with a key that its issuer may have by now.
     KeyNotThere {
-        issuer: u32,
-        settings: &'a RemoteJwks,
+        issuer: usize,
+        timeout_ms: u32,
     },
 }
 
-impl From<Refusal> for Failed<'_> {
+impl From<Refusal> for Failed {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
-    }
-}
-
-fn settings(auth: &Auth, place: u32) -> Option<(&Issuer, &RemoteJwks)> {
-    let issuer = auth.issuers.get(usize::try_from(place).ok()?)?;
-    match issuer.keys() {
-        KeySource::Remote(settings) => Some((issuer, settings)),
-        KeySource::Inline(_) | KeySource::Elsewhere => None,
     }
 }
 

@@ -25,8 +25,10 @@ macro_rules! refusals {
 }
 
 refusals! {
-    /// Nothing usable was given: no credential, several, another scheme, no metadata.
+    /// Nothing usable was given: no credential, several, another scheme.
     NoCredential = "no_credential",
+    /// Mode `upstream_metadata`: no filter before this one has left claims at the configured place.
+    NoMetadata = "no_metadata",
     /// Longer than `auth.max_token_bytes`.
     TooLong = "too_long",
     /// Not three base64url parts of a JWS.

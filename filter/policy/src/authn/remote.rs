@@ -19,6 +19,7 @@ use super::{Algorithm, KeySet, RefusedKey, RemoteJwks};
 use crate::errand::{Answer, Callout, FetchId, GRACE_MS};
 use crate::json;
 use crate::node::Node;
+use crate::remark::Failure;
 use crate::telemetry::{Counter, FetchFailure};
 
 /// Largest set that is read, in bytes.
@@ -30,7 +31,7 @@ const LONGEST_PAUSE_MS: u64 = 10_000;
 /// The keys of one issuer.
 #[derive(Debug)]
 pub(super) struct RemoteKeys {
-    issuer: u32,
+    issuer: usize,
     set: Option<Held>,
     fetch: Option<Fetch>,
     next_serial: u64,
@@ -68,7 +69,7 @@ pub(super) struct News {
     /// Keys that cannot be used and of which nothing was said before.
     pub(super) refused: Vec<RefusedKey>,
     /// Why there is no new set.
-    pub(super) failure: Option<FetchFailure>,
+    pub(super) failure: Option<Failure>,
 }
 
 /// What a token that needs other keys than there are can do.
@@ -83,7 +84,7 @@ pub(super) enum Prospect {
 }
 
 impl RemoteKeys {
-    pub(super) fn new(issuer: u32) -> Self {
+    pub(super) fn new(issuer: usize) -> Self {
         Self {
             issuer,
             set: None,
@@ -179,6 +180,10 @@ impl RemoteKeys {
     ) -> Option<News> {
         self.fetch.take_if(|fetch| fetch.serial == serial)?;
         let now_ms = node.monotonic_ms();
+        let status = match answer {
+            Answer::Http { status, .. } => Some(status),
+            Answer::Unreachable => None,
+        };
         let (set, refused) = read(answer, algorithms);
         let refused = self.unsaid(refused);
         for _ in &refused {
@@ -212,8 +217,8 @@ impl RemoteKeys {
                     failure: None,
                 })
             }
-            Err(failure) => {
-                node.count(Counter::JwksFetchErrors(failure));
+            Err(kind) => {
+                node.count(Counter::JwksFetchErrors(kind));
                 let pause_ms = FIRST_PAUSE_MS
                     .checked_shl(self.failures)
                     .map_or(LONGEST_PAUSE_MS, |ms| ms.min(LONGEST_PAUSE_MS));
@@ -224,10 +229,15 @@ impl RemoteKeys {
                     wakes: self.usable(now_ms).is_some(),
                     changed: false,
                     refused,
-                    failure: Some(failure),
+                    failure: Some(Failure { kind, status }),
                 })
             }
         }
+    }
+
+    /// How many fetches have failed since the last good one; of many only that they are many.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
     }
 
     /// The fetch whose answer got lost with whatever should have brought it.
@@ -287,7 +297,7 @@ fn read(answer: Answer<'_>, algorithms: &[Algorithm]) -> (Result<KeySet, FetchFa
         return (Err(FetchFailure::BadSet), None);
     };
     let (set, refused) = KeySet::load_fetched(keys, algorithms);
-    (set.ok_or(FetchFailure::BadSet), Some(refused))
+    (set.ok_or(FetchFailure::NoUsableKey), Some(refused))
 }
 
 /// A random part of `whole`, from nothing to all of it.

@@ -27,7 +27,7 @@ fn auth(patch: Value) -> crate::config::Config {
 fn verify(auth: &Auth, token: &[u8]) -> Result<(), Refusal> {
     let world = World::default();
     let authentication = Authenticator::new(auth).verify(auth, token, Now::of(&world), &world);
-    authentication.map(|authentication| drop(authentication))
+    authentication.map(drop)
 }
 
 fn refusal(config: &crate::config::Config, made: Made) -> Option<Refusal> {

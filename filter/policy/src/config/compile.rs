@@ -197,7 +197,9 @@ impl Faults {
     }
 
     fn authority(&mut self, pointer: Pointer, text: Option<String>) -> Option<String> {
-        self.required_told(pointer, text, untold, "a host name, with a port where needed", visible)
+        self.required_told(pointer, text, untold, "a host name, with a port where needed", |text| {
+            visible(text).filter(|text| !text.contains(['/', '@', '?', '#']))
+        })
     }
 }
 
@@ -247,6 +249,7 @@ fn unread_environment(
     }
 }
 
+const VARIABLE: &str = "the name of one that `vm_config.environment_variables` gives it";
 const NAME: &str = "a letter or digit, then letters, digits, `-` and `_`, at most 256 bytes";
 const PREFIX: &str =
     "one or more `/`-separated segments of letters, digits, `-`, `.`, `_`, `~`, none empty or dots only";

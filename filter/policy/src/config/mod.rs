@@ -49,24 +49,17 @@ pub struct Config {
 }
 
 impl Config {
-    /// What is enforced, in one line for the log: names and numbers, nothing secret.
-    pub fn summary(&self) -> String {
-        let (mut keys, mut remote) = (0usize, 0usize);
-        for issuer in &self.auth.issuers {
-            match issuer.keys() {
-                KeySource::Inline(set) => keys = keys.saturating_add(set.len()),
-                KeySource::Remote(_) => remote = remote.saturating_add(1),
-                KeySource::Elsewhere => {}
-            }
-        }
+    /// What is enforced, in one line for the log: names and numbers, nothing secret. `signatures`
+    /// says who checks them.
+    pub fn summary(&self, signatures: &str) -> String {
         let manager = self
             .tenant_manager
             .as_ref()
             .map_or("none", |manager| manager.cluster.as_str());
         format!(
-            "service={} issuers={} inline_keys={keys} remote_key_sets={remote} tenant_manager={manager}",
+            "service={} {} tenant_manager={manager}",
             self.service.as_str(),
-            self.auth.issuers.len(),
+            self.auth.summary(signatures),
         )
     }
 }
@@ -144,6 +137,25 @@ pub struct Auth {
     pub token_cache: TokenCache,
     /// The claims that later stages read.
     pub kept_claims: Vec<String>,
+}
+
+impl Auth {
+    fn summary(&self, signatures: &str) -> String {
+        let issuers = self.issuers.len();
+        if let ClaimsSource::Metadata(path) = &self.source {
+            let (namespace, payload) = (shown(&path.namespace), shown(&path.payload));
+            return format!("auth=upstream_metadata({namespace}/{payload}) issuers={issuers}");
+        }
+        let (mut keys, mut remote) = (0usize, 0usize);
+        for issuer in &self.issuers {
+            match issuer.keys() {
+                KeySource::Inline(set) => keys = keys.saturating_add(set.len()),
+                KeySource::Remote(_) => remote = remote.saturating_add(1),
+                KeySource::Elsewhere => {}
+            }
+        }
+        format!("auth=verify issuers={issuers} inline_keys={keys} remote_key_sets={remote} signatures={signatures}")
+    }
 }
 
 /// Where claims come from.

@@ -219,3 +219,130 @@ fn without_a_tenant_manager_nobody_waits() {
         "the shell counts what it has let go"
     );
 }
+
+fn remote_engine() -> Engine {
+    let remote = json!({ "remote": { "cluster": "idp", "authority": "idp", "path": "/jwks", "timeout_ms": 700 } });
+    let issuer = json!({ "issuer": "https://id.example.com", "algorithms": ["EdDSA"], "jwks": remote });
+    engine(&json!({ "auth": { "issuers": [issuer] } }))
+}
+
+fn fetched(engine: &mut Engine, world: &World, fetch: Errand, names: &[&str]) -> Option<Learned> {
+    let set = Mint::shared().jwk_set(names).unwrap().to_string();
+    let answer = Answer::Http {
+        status: 200,
+        body: Some(set.as_bytes()),
+    };
+    engine.question(fetch).expect("asked once");
+    match engine.answered(fetch, answer, world) {
+        Answered::Over { news, .. } => news.map(|(_, learned)| learned),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_token_waits_for_the_first_keys_and_then_for_its_tenant() {
+    let (mut engine, world) = (remote_engine(), World::default());
+    let (errands, _) = engine.tick(&world);
+    let [fetch] = errands.as_slice() else {
+        panic!("{errands:?}")
+    };
+    let token = bearer("acme");
+    let headers = [("authorization", token.as_str()), ("x-routing-key", "a")];
+    let Step::Wait { flow, begins, edits } = start(
+        &mut engine,
+        &world,
+        &[("x-tenant-id", "globex"), headers[0], headers[1]],
+    ) else {
+        panic!("waits")
+    };
+    assert_eq!(begins, None, "the fetch is under way");
+    assert_eq!(edits, [Edit::Remove(b"x-tenant-id".to_vec())], "at once");
+    assert_eq!((flow.awaits(), flow.deadline_ms()), (Awaited::Keys(0), 1_200));
+    let learned = fetched(&mut engine, &world, *fetch, &["main-eddsa"]).expect("news");
+    let (flow, begins) = waiting(flow.resume(&mut engine, Resumption::Learned(&learned), &world));
+    assert!(begins, "now the tenant");
+    let learned = learn(&mut engine, &world, &flow, GRANTED);
+    let Step::Forward { edits, .. } = flow.resume(&mut engine, Resumption::Learned(&learned), &world) else {
+        panic!("forwarded")
+    };
+    assert!(edits.contains(&Edit::Set(b"x-routing-key".to_vec(), b"a.acme".to_vec())));
+}
+
+#[test]
+fn who_has_waited_in_vain_for_keys_is_told_whose_fault_it_is() {
+    let (mut engine, world) = (remote_engine(), World::default());
+    let (errands, _) = engine.tick(&world);
+    let token = bearer("acme");
+    let headers = [("authorization", token.as_str())];
+    let (flow, _) = waiting(start(&mut engine, &world, &headers));
+    let Step::Reply(refused) = flow.resume(&mut engine, Resumption::DeadlinePassed, &world) else {
+        panic!("refused")
+    };
+    assert_eq!((refused.reply.status, refused.reply.code), (503, Code::KeysUnavailable));
+    assert!(refused.reply.headers.iter().any(|(name, _)| *name == "retry-after"));
+
+    fetched(&mut engine, &world, errands[0], &["other-eddsa"]);
+    let (flow, begins) = waiting(start(&mut engine, &world, &headers));
+    assert!(begins, "its key may be there by now");
+    assert_eq!(
+        code(&flow.resume(&mut engine, Resumption::DeadlinePassed, &world)),
+        "TOKEN_INVALID"
+    );
+    assert_eq!(
+        code(&start(&mut engine, &world, &headers)),
+        "waits",
+        "the fetch is still under way"
+    );
+}
+
+#[test]
+fn places_for_those_who_wait_for_keys_are_bounded_and_freed() {
+    let (mut engine, world) = (remote_engine(), World::default());
+    engine.tick(&world);
+    let token = bearer("acme");
+    let headers = [("authorization", token.as_str())];
+    let waits: Vec<_> = (0..256)
+        .map(|_| waiting(start(&mut engine, &world, &headers)))
+        .collect();
+    assert_eq!(code(&start(&mut engine, &world, &headers)), "TOKEN_INVALID");
+    assert_eq!(world.counts(Counter::AuthRefusals(Refusal::KeyWaitOverloaded)), 1);
+    drop(waits);
+    assert_eq!(code(&start(&mut engine, &world, &headers)), "waits");
+}
+
+#[test]
+fn a_key_that_is_gone_takes_its_tokens_along() {
+    let (mut engine, world) = (remote_engine(), World::default());
+    let (errands, _) = engine.tick(&world);
+    fetched(&mut engine, &world, errands[0], &["main-eddsa", "other-eddsa"]);
+    let token = bearer("acme");
+    let headers = [("authorization", token.as_str())];
+    let verified = |world: &World| world.counts(Counter::TokensVerified);
+    for _ in 0..3 {
+        assert_eq!(code(&start(&mut engine, &world, &headers)), "waits", "for its tenant");
+    }
+    assert_eq!(verified(&world), 1);
+    world.pass(270_000);
+    let (errands, _) = engine.tick(&world);
+    fetched(&mut engine, &world, errands[0], &["other-eddsa"]);
+    let (flow, begins) = waiting(start(&mut engine, &world, &headers));
+    assert!(begins && flow.awaits() == Awaited::Keys(0));
+    assert_eq!(verified(&world), 1, "there is nothing to verify it with");
+}
+
+#[test]
+fn a_token_that_would_be_refused_anyway_waits_for_nothing() {
+    let (mut engine, world) = (remote_engine(), World::default());
+    engine.tick(&world);
+    let made = json!({ "tenant": "acme", "key": "main-eddsa", "claims": { "exp": 1 } });
+    let token = case::Token::Made(serde_json::from_value(made).unwrap());
+    let token = format!(
+        "Bearer {}",
+        String::from_utf8(Mint::shared().token(&token, NOW).unwrap()).unwrap()
+    );
+    assert_eq!(
+        code(&start(&mut engine, &world, &[("authorization", token.as_str())])),
+        "TOKEN_INVALID"
+    );
+    assert_eq!(world.counts(Counter::AuthRefusals(Refusal::Expired)), 1);
+}

@@ -168,6 +168,19 @@ fn lookups_are_counted_and_the_last_is_looked_at() {
 }
 
 #[test]
+fn fetches_are_judged_by_what_is_said_of_the_identity_provider_alone() {
+    let seen = [forwarded(&[("accept", "application/json")])];
+    let right = expectation(json!({ "tm_calls": 0, "idp_calls": 1,
+        "idp_request": { "headers": { "accept": "application/json" } } }));
+    assert_eq!(check_fetches(&right, &seen), Ok(()));
+    assert!(check_fetches(&right, &[]).is_err());
+    let none = expectation(json!({ "idp_calls": 0 }));
+    let told = check_fetches(&none, &seen).expect_err("a fetch");
+    assert!(told.contains("identity provider was asked 1 times"), "{told}");
+    assert_eq!(check_lookups(&none, &seen), Ok(()));
+}
+
+#[test]
 fn forbidden_texts_are_found_in_the_log() {
     let expect = expectation(json!({ "log_absent": ["hunter2"] }));
     assert_eq!(check_log(&expect, ["fine"]), Ok(()));

@@ -1,6 +1,7 @@
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
-    RsaPublicKeyComponents, UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, EcdsaVerificationAlgorithm, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384,
+    RSA_PSS_2048_8192_SHA512, RsaPublicKeyComponents, UnparsedPublicKey,
 };
 use aws_lc_rs::{hmac, signature::RsaParameters};
 use base64::Engine;
@@ -46,40 +47,47 @@ fn verifies(token: &str, key: &str) -> bool {
         let public = RsaPublicKeyComponents { n, e };
         public.verify(parameters, input.as_bytes(), &signature).is_ok()
     };
+    let ecdsa = |algorithm: &'static EcdsaVerificationAlgorithm| {
+        let point = [&[4][..], &member("x"), &member("y")].concat();
+        let public = UnparsedPublicKey::new(algorithm, point);
+        public.verify(input.as_bytes(), &signature).is_ok()
+    };
+    let hmac = |hash| {
+        let key = hmac::Key::new(hash, &member("k"));
+        hmac::verify(&key, input.as_bytes(), &signature).is_ok()
+    };
     let header = BASE64URL.decode(input.split('.').next().expect("a part"));
     let header: Value = header.map_or(Value::Null, |h| serde_json::from_slice(&h).unwrap_or_default());
     match header["alg"].as_str().expect("an alg") {
         "RS256" => rsa(&RSA_PKCS1_2048_8192_SHA256),
+        "RS384" => rsa(&RSA_PKCS1_2048_8192_SHA384),
         "RS512" => rsa(&RSA_PKCS1_2048_8192_SHA512),
         "PS256" => rsa(&RSA_PSS_2048_8192_SHA256),
-        "ES256" => {
-            let point = [&[4][..], &member("x"), &member("y")].concat();
-            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
-                .verify(input.as_bytes(), &signature)
-                .is_ok()
-        }
+        "PS384" => rsa(&RSA_PSS_2048_8192_SHA384),
+        "PS512" => rsa(&RSA_PSS_2048_8192_SHA512),
+        "ES256" => ecdsa(&ECDSA_P256_SHA256_FIXED),
+        "ES384" => ecdsa(&ECDSA_P384_SHA384_FIXED),
         "EdDSA" => UnparsedPublicKey::new(&ED25519, member("x"))
             .verify(input.as_bytes(), &signature)
             .is_ok(),
-        "HS256" => {
-            let key = hmac::Key::new(hmac::HMAC_SHA256, &member("k"));
-            hmac::verify(&key, input.as_bytes(), &signature).is_ok()
-        }
-        "HS512" => {
-            let key = hmac::Key::new(hmac::HMAC_SHA512, &member("k"));
-            hmac::verify(&key, input.as_bytes(), &signature).is_ok()
-        }
+        "HS256" => hmac(hmac::HMAC_SHA256),
+        "HS384" => hmac(hmac::HMAC_SHA384),
+        "HS512" => hmac(hmac::HMAC_SHA512),
         alg => panic!("{alg}"),
     }
 }
 
 #[test]
 fn every_key_signs_tokens_that_its_jwk_verifies_and_no_other_does() {
-    for (name, _) in NAMES {
+    for (name, algorithm) in NAMES {
         let token = text(&made(json!({ "tenant": "acme", "key": name })));
         assert!(verifies(&token, name), "{name}");
+        assert_eq!(parsed(&token).0["alg"], algorithm.name());
         let stranger = match name.split_once('-') {
-            Some(("main", kind)) => format!("other-{kind}"),
+            Some(("main", kind)) => {
+                assert_eq!(kind, algorithm.name().to_lowercase());
+                format!("other-{kind}")
+            }
             Some((_, kind)) => format!("main-{kind}"),
             None => panic!("{name}"),
         };
@@ -92,7 +100,10 @@ fn the_alg_in_the_header_is_signed_where_the_key_can() {
     for (key, alg) in [
         ("main-rs256", "RS512"),
         ("main-rs256", "PS256"),
+        ("main-ps384", "RS384"),
+        ("main-ps512", "PS256"),
         ("main-hs256", "HS512"),
+        ("main-hs512", "HS256"),
     ] {
         let token = text(&made(json!({ "key": key, "header": { "alg": alg } })));
         assert_eq!(parsed(&token).0["alg"], alg);
@@ -101,9 +112,18 @@ fn the_alg_in_the_header_is_signed_where_the_key_can() {
 }
 
 #[test]
+fn a_signature_may_be_of_another_algorithm_than_the_header_says() {
+    let token = text(&made(json!({ "key": "main-hs256", "signed_as": "HS512" })));
+    assert_eq!(parsed(&token).0["alg"], "HS256");
+    let (input, signature) = token.rsplit_once('.').expect("parts");
+    let tag = Keys::shared().sign("main-hs256", "HS512", input.as_bytes());
+    assert_eq!(decode(signature), tag.expect("a tag"));
+}
+
+#[test]
 fn a_confused_algorithm_is_signed_under_the_public_key() {
     let keys = Keys::shared();
-    for key in ["main-rs256", "main-es256", "main-eddsa"] {
+    for key in ["main-rs256", "main-ps256", "main-es256", "main-es384", "main-eddsa"] {
         let tag = keys.sign(key, "HS256", b"input").expect("a tag");
         assert_eq!(tag.len(), 32, "{key}");
         assert_eq!(keys.sign(key, "HS256", b"input").expect("a tag"), tag);
@@ -190,7 +210,7 @@ fn damaged(key: &str, damage: Damage) -> (String, String) {
 
 #[test]
 fn damages_do_what_they_say() {
-    for key in ["main-eddsa", "main-hs256"] {
+    for key in ["main-eddsa", "main-hs256", "main-hs384", "main-hs512"] {
         let split = |damage| {
             let (whole, broken) = damaged(key, damage);
             let parts = |token: &str| token.split('.').map(str::to_owned).collect::<Vec<_>>();
@@ -218,6 +238,9 @@ fn damages_do_what_they_say() {
         let (whole, broken, _) = split(Damage::AddPart);
         assert_eq!((&broken[..3], broken.len()), (&whole[..], 4));
 
+        let (whole, broken, _) = split(Damage::ZeroSignature);
+        assert_eq!(decode(&broken[2]), vec![0; decode(&whole[2]).len()]);
+
         let (whole, broken, _) = split(Damage::HalveSignature);
         let (before, after) = (decode(&whole[2]), decode(&broken[2]));
         assert_eq!(after, before[..before.len() / 2]);
@@ -230,7 +253,7 @@ fn trailing_bits_change_the_text_but_no_byte() {
         &base64::alphabet::URL_SAFE,
         base64::engine::general_purpose::NO_PAD.with_decode_allow_trailing_bits(true),
     );
-    for key in ["main-eddsa", "main-hs256"] {
+    for key in ["main-eddsa", "main-hs256", "main-hs512"] {
         let (whole, broken) = damaged(key, Damage::TrailingBits);
         assert_ne!(whole, broken);
         assert_eq!(whole.len(), broken.len());
@@ -239,8 +262,12 @@ fn trailing_bits_change_the_text_but_no_byte() {
         assert!(BASE64URL.decode(&after).is_err());
         assert_eq!(lenient.decode(&after).expect("bytes"), decode(&before));
     }
-    let none = made(json!({ "key": "main-hs256", "header": { "alg": "HS384" }, "damage": "trailing_bits" }));
-    assert!(Keys::shared().token(&none, NOW).is_err());
+    for none in [
+        json!({ "key": "main-hs256", "header": { "alg": "HS384" }, "damage": "trailing_bits" }),
+        json!({ "key": "main-es384", "damage": "trailing_bits" }),
+    ] {
+        assert!(Keys::shared().token(&made(none), NOW).is_err());
+    }
 }
 
 #[test]
@@ -271,7 +298,13 @@ fn configurations_are_expanded_at_any_depth() {
     assert_eq!(set[0], keys.jwk("main-es256").expect("a key"));
     assert_eq!(set[1]["k"], expanded["b"]["k"]);
     assert_eq!(expanded["c"], 1);
+    let bare = keys.expand_config(&json!([{ "$jwk": { "key": "main-es256", "with": { "alg": null, "kid": "k" } } }]));
+    let bare = bare.expect("a key")[0].clone();
+    assert_eq!((bare.get("alg"), &bare["kid"]), (None, &json!("k")));
+    assert_eq!(bare["x"], set[0]["x"]);
     for wrong in [
+        json!({ "$jwk": { "with": {} } }),
+        json!({ "$jwk": { "key": "main-es256", "patch": {} } }),
         json!({ "$keys": ["nobody"] }),
         json!({ "$keys": "main-es256" }),
         json!({ "$secret": "main-es256" }),
@@ -283,11 +316,28 @@ fn configurations_are_expanded_at_any_depth() {
 
 #[test]
 fn public_keys_carry_nothing_private() {
-    for (name, family) in NAMES {
+    for (name, algorithm) in NAMES {
         let jwk = Keys::shared().jwk(name).expect("a key");
         assert_eq!(jwk["kid"], name);
         assert_eq!(jwk["use"], "sig");
         assert_eq!(jwk.get("d"), None);
-        assert_eq!(jwk.get("k").is_some(), matches!(family, Family::Hmac));
+        assert_eq!(jwk.get("k").is_some(), algorithm.is_symmetric());
+    }
+}
+
+#[test]
+fn attempts_hold_where_they_say_so() {
+    let keys = Keys::shared();
+    for name in ["main-rs256", "main-es256", "main-es384", "main-eddsa"] {
+        let alg = keys.key(name).expect("a key").algorithm().name();
+        let header = BASE64URL.encode(json!({ "alg": alg }).to_string());
+        let input = format!("{header}.cGF5bG9hZA");
+        let mut dice = fastrand::Rng::with_seed(7);
+        let attempts = keys.attempts(name, input.as_bytes(), &mut dice).expect("attempts");
+        assert!(attempts.iter().any(|attempt| attempt.holds), "{name}");
+        for attempt in attempts {
+            let token = format!("{input}.{}", BASE64URL.encode(&attempt.signature));
+            assert_eq!(verifies(&token, name), attempt.holds, "{name}: {}", attempt.what);
+        }
     }
 }

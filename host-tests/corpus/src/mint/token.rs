@@ -7,13 +7,11 @@ use serde_json::{Map, Value, json};
 
 use super::{Keys, placeholder};
 use crate::case::{Damage, Made, Token};
+use crate::jwt_authn::ISSUER;
 use crate::wire::latin1;
 
 /// The key that signs when a case names none.
 const DEFAULT_KEY: &str = "main-rs256";
-
-/// The issuer of tokens signed with an asymmetric key.
-const ISSUER: &str = "https://id.example.com";
 
 /// The issuer of tokens signed with a shared secret.
 const HMAC_ISSUER: &str = "https://hmac.example.com";
@@ -51,7 +49,8 @@ impl Keys {
             _ => BASE64URL.encode(header),
         };
         let claims = BASE64URL.encode(self.claims(made, key, now)?);
-        let signature = self.sign(key, &alg, format!("{header}.{claims}").as_bytes())?;
+        let alg = made.signed_as.as_ref().unwrap_or(&alg);
+        let signature = self.sign(key, alg, format!("{header}.{claims}").as_bytes())?;
         let sent = Parts {
             header,
             claims,
@@ -80,6 +79,11 @@ impl Keys {
                 format!("{}.{fourth}", sent.token())
             }
             Some(Damage::TrailingBits) => with_trailing_bits(sent)?,
+            Some(Damage::ZeroSignature) => {
+                let mut sent = sent;
+                sent.signature.fill(0);
+                sent.token()
+            }
             Some(Damage::HalveSignature) => {
                 let mut sent = sent;
                 sent.signature.truncate(sent.signature.len() / 2);
@@ -90,14 +94,14 @@ impl Keys {
 
     /// The header's bytes and the algorithm to sign with.
     fn header(&self, made: &Made, key: &str) -> Result<(Vec<u8>, String)> {
-        let own = self.key(key)?.alg();
+        let own = self.key(key)?.algorithm().name();
         let alg_of = |header: &Value| {
             let alg = header.get("alg").and_then(Value::as_str);
             alg.unwrap_or(own).to_owned()
         };
         if let Some(raw) = &made.raw_header {
             let alg = serde_json::from_str(raw).map_or_else(|_| own.to_owned(), |h| alg_of(&h));
-            return Ok((raw.clone().into_bytes(), alg));
+            return Ok((latin1(raw)?, alg));
         }
         let mut header = json!({ "alg": own, "kid": key, "typ": "JWT" });
         if let Some(patch) = &made.header {
@@ -109,11 +113,12 @@ impl Keys {
 
     fn claims(&self, made: &Made, key: &str, now: u64) -> Result<Vec<u8>> {
         if let Some(raw) = &made.raw_claims {
-            return Ok(with_times(raw, now)?.into_bytes());
+            return latin1(&with_times(raw, now)?);
         }
-        let issuer = match self.key(key)?.alg() {
-            "HS256" => HMAC_ISSUER,
-            _ => ISSUER,
+        let issuer = if self.key(key)?.algorithm().is_symmetric() {
+            HMAC_ISSUER
+        } else {
+            ISSUER
         };
         let mut claims = json!({
             "iss": issuer, "aud": "api", "sub": "user-1", "iat": now, "exp": now + 3600,
@@ -178,8 +183,8 @@ fn with_trailing_bits(sent: Parts) -> Result<String> {
     Ok(token)
 }
 
-/// A claims patch with `{"$now": n}` replaced by the number now + n.
-fn resolved(patch: &Value, now: u64) -> Result<Value> {
+/// A claims patch, or metadata, with `{"$now": n}` replaced by the number now + n.
+pub(crate) fn resolved(patch: &Value, now: u64) -> Result<Value> {
     Ok(match patch {
         Value::Object(members) => match placeholder(members) {
             Some(("$now", Value::Number(offset))) => match offset.as_i64() {

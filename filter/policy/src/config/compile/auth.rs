@@ -75,6 +75,11 @@ pub(super) fn auth(
             faults.refuse(issuers_at.clone(), format!("{} issuers", list.len()), "at most 32")
         }
         None if !verifies => Some(Vec::new()),
+        Some(_) if !verifies => faults.refuse(
+            issuers_at.clone(),
+            "an empty list",
+            "at least one issuer, or no `issuers` to accept any",
+        ),
         _ => {
             faults.missing(issuers_at.clone(), "a list of at least one issuer");
             None

@@ -1,7 +1,7 @@
 //! `auth.issuers`: who may sign, with what, for which tenants.
 
 use super::*;
-use crate::authn::{Algorithm, Issuer, KeySet, KeySource, RemoteJwks, TenantSet};
+use crate::authn::{self, Algorithm, Issuer, KeySet, KeySource, RemoteJwks, TenantSet};
 use crate::tenant_id;
 
 /// What the rest of the document means for an issuer.
@@ -51,13 +51,12 @@ pub(super) fn issuer(raw: raw::RawIssuer, context: &Context<'_>, at: &Pointer, f
     };
     let keys = match raw.jwks {
         None if !context.verifies => Some(KeySource::Elsewhere),
-        jwks => jwks_source(
-            jwks.unwrap_or_default(),
-            algorithms.as_deref(),
-            context,
-            &at.child("jwks"),
-            faults,
-        ),
+        jwks => {
+            let jwks = jwks.unwrap_or_default();
+            let keys = jwks_source(jwks, algorithms.as_deref(), context, &at.child("jwks"), faults);
+            // What nobody needs is neither fetched nor kept.
+            keys.map(|keys| if context.verifies { keys } else { KeySource::Elsewhere })
+        }
     };
     Some(Issuer::new(name?, audiences?, algorithms?, tenants?, keys?))
 }
@@ -106,6 +105,18 @@ fn inline_keys(
     faults: &mut Faults,
 ) -> Option<KeySet> {
     let (set, refused) = KeySet::load(keys, algorithms, context.env);
+    let (unset, refused): (Vec<_>, Vec<_>) = refused
+        .into_iter()
+        .partition(|key| key.reason == authn::NO_SUCH_VARIABLE);
+    for key in &unset {
+        faults.push(
+            at.child(key.index).child("k_env"),
+            unacceptable("a variable that the VM does not have", VARIABLE),
+        );
+    }
+    if !unset.is_empty() {
+        return None;
+    }
     let refused: Vec<_> = refused
         .into_iter()
         .map(|key| ConfigError {

@@ -95,11 +95,7 @@ fn secret(
         }
     };
     match text {
-        None if faults.demanding => faults.refuse(
-            place,
-            "a variable that the VM does not have",
-            "the name of one that `vm_config.environment_variables` gives it",
-        ),
+        None if faults.demanding => faults.refuse(place, "a variable that the VM does not have", VARIABLE),
         None => None,
         Some(text) if text.is_empty() || text.len() > 4_096 || !text.bytes().all(|b| b.is_ascii_graphic()) => {
             faults.refuse(place, "an unusable value", ACCEPTED)

@@ -1,7 +1,8 @@
-//! The imagined Tenant Manager, over HTTP.
+//! The imagined peers of the filter, over HTTP: the Tenant Manager and the identity provider.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,18 +18,63 @@ use tokio::sync::watch;
 use crate::recorded::{Recorded, Recorder};
 use crate::server::{Body, Broken, Server, whole};
 
-/// How long [`TenantManager::resume`] tries to get its port back.
+/// How long [`Scripted::resume`] tries to get its port back.
 const PORT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A Tenant Manager that answers by tenant id, with 404 for every other. It checks nothing, API keys
-/// included, and records every request.
+/// included.
 ///
 /// The tenant id is the path segment behind `tenants`, whatever the path looks like otherwise.
+pub type TenantManager = Scripted<ByTenant>;
+
+/// An identity provider that answers by path, with 404 for every other.
+pub type IdentityProvider = Scripted<ByPath>;
+
+/// A server that answers as it is told, and records every request.
 #[derive(Debug)]
-pub struct TenantManager {
+pub struct Scripted<B> {
     address: SocketAddr,
     server: Option<Server>,
     world: World,
+    by: PhantomData<B>,
+}
+
+/// By what of a request a server chooses its answer.
+pub trait By {
+    /// What stands for the answer, if the request target has it.
+    fn name(target: &str) -> Option<&str>;
+
+    /// What is answered to everything else.
+    fn otherwise() -> Answer;
+}
+
+/// By the id of the tenant.
+#[derive(Debug)]
+pub struct ByTenant;
+
+impl By for ByTenant {
+    fn name(target: &str) -> Option<&str> {
+        let path = target.split_once('?').map_or(target, |(path, _)| path);
+        path.split('/').skip_while(|segment| *segment != "tenants").nth(1)
+    }
+
+    fn otherwise() -> Answer {
+        Answer::unknown_tenant()
+    }
+}
+
+/// By the whole path, query included.
+#[derive(Debug)]
+pub struct ByPath;
+
+impl By for ByPath {
+    fn name(target: &str) -> Option<&str> {
+        Some(target)
+    }
+
+    fn otherwise() -> Answer {
+        Answer::unknown_path()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -38,7 +84,7 @@ struct World {
     held: Arc<watch::Sender<bool>>,
 }
 
-impl TenantManager {
+impl<B: By + 'static> Scripted<B> {
     /// Starts on a free loopback port.
     pub async fn start(answers: BTreeMap<String, Answer>) -> io::Result<Self> {
         let world = World {
@@ -47,11 +93,12 @@ impl TenantManager {
             held: Arc::new(watch::Sender::new(false)),
         };
         let answering = world.clone();
-        let server = Server::start(move |request| answering.clone().respond(request)).await?;
+        let server = Server::start(move |request| answering.clone().respond::<B>(request)).await?;
         Ok(Self {
             address: server.address(),
             server: Some(server),
             world,
+            by: PhantomData,
         })
     }
 
@@ -70,7 +117,7 @@ impl TenantManager {
         self.world.answers().extend(answers);
     }
 
-    /// Reads and records requests from now on, but leaves them unanswered until [`TenantManager::release`].
+    /// Reads and records requests from now on, but leaves them unanswered until [`Scripted::release`].
     pub fn hold(&self) {
         self.world.held.send_replace(true);
     }
@@ -116,7 +163,7 @@ impl TenantManager {
         let deadline = tokio::time::Instant::now() + PORT_DEADLINE;
         loop {
             let answering = self.world.clone();
-            match Server::start_at(self.address, move |request| answering.clone().respond(request)) {
+            match Server::start_at(self.address, move |request| answering.clone().respond::<B>(request)) {
                 Ok(server) => {
                     self.server = Some(server);
                     return Ok(());
@@ -140,9 +187,10 @@ impl World {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn respond(self, request: http::Request<Incoming>) -> Result<http::Response<Body>, Broken> {
-        let answer = tenant(request.uri().path()).and_then(|tenant| self.answers().get(tenant).cloned());
-        let answer = answer.unwrap_or_else(Answer::unknown_tenant);
+    async fn respond<B: By>(self, request: http::Request<Incoming>) -> Result<http::Response<Body>, Broken> {
+        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+        let answer = B::name(target).and_then(|name| self.answers().get(name).cloned());
+        let answer = answer.unwrap_or_else(B::otherwise);
         self.recorder.record(request).await;
         // The sender is in `self`, so the wait can only end by being released.
         let _ = self.held.subscribe().wait_for(|held| !held).await;
@@ -154,10 +202,6 @@ impl World {
             Some(Fault::ResetMidBody) => response(&answer, HalfBody::of(answer.body_bytes().into()).boxed()),
         }
     }
-}
-
-fn tenant(path: &str) -> Option<&str> {
-    path.split('/').skip_while(|segment| *segment != "tenants").nth(1)
 }
 
 /// An answer that is not HTTP (a status out of range, a header with a line break) breaks the connection.

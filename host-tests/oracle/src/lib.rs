@@ -1,0 +1,15 @@
+//! The rules about request targets and bearer credentials, written down a second time: slower, plainer,
+//! and without a line of the engine. Property tests, fuzz targets and the tests on the real Envoy compare
+//! the engine with it.
+//!
+//! * [`target`]: what is hazardous, what is public.
+//! * [`upstream`]: every path that some server behind the proxy may take a target for.
+//! * [`spelling`]: other ways to write a path, for tests that need many.
+//! * [`bearer`]: what is a credential.
+//!
+//! Where the two disagree, the rule decides which of them is wrong.
+
+pub mod bearer;
+pub mod spelling;
+pub mod target;
+pub mod upstream;
