@@ -81,6 +81,11 @@ fuzz: SECONDS := 600
 fuzz: fuzz-target fuzz-build ## fuzz one target: TARGET=path (SECONDS=600); they are in host-tests/fuzz/fuzz_targets
 	@exec host-tests/fuzz/run $(TARGET) $(SECONDS)
 
+.PHONY: bench
+bench: bench-tools wasm envoy ## CPU time per request in a real Envoy, of the filter and of what people run instead (BENCH=arguments)
+	@cargo build --locked -p envoy-bench
+	@exec cargo run -q --locked -p envoy-bench -- $(BENCH)
+
 .PHONY: fmt
 fmt: fmt-tools ## format the Rust code
 	@cargo fmt --all
@@ -162,12 +167,12 @@ $(DENY): | check-tools
 
 # --- prerequisites: one clear line each ---
 
-.PHONY: build-tools envoy-tools demo-tools test-tools check-tools fuzz-tools fmt-tools
+.PHONY: build-tools envoy-tools demo-tools bench-tools test-tools check-tools fuzz-tools fmt-tools
 build-tools:
 	@$(call need,$(BUILD_TOOLS))
 envoy-tools:
 	@$(call need,$(ENVOY_TOOLS))
-demo-tools:
+demo-tools bench-tools:
 	@$(call need,$(BUILD_TOOLS) $(ENVOY_TOOLS))
 test-tools:
 	@$(call need,$(BUILD_TOOLS) python3)
