@@ -9,15 +9,15 @@ use serde_json::json;
 use std::hint::black_box;
 use tenant_policy::config::{self, Plugin};
 use tenant_policy::engine::Engine;
+use tenant_policy::errand::Answer;
 use tenant_policy::flow::{RequestFlow, Step};
-use tenant_policy::node::Node;
+use tenant_policy::node::{Node, SignatureCheck};
 use tenant_policy::request::{Field, RequestHead};
-use tenant_policy::resolve::Answer;
 use tenant_policy::telemetry::{Counter, Gauge};
 
 const NOW: u64 = 1_800_000_000;
 
-/// A node whose time stands still and which counts nothing.
+/// A node whose time stands still, which counts nothing and checks no signature.
 struct StillNode;
 
 impl Node for StillNode {
@@ -32,12 +32,25 @@ impl Node for StillNode {
     fn count(&self, _: Counter) {}
 
     fn adjust(&self, _: Gauge, _: i64) {}
+
+    fn random(&self) -> u32 {
+        0
+    }
+
+    fn verify_signature(&self, _: &SignatureCheck<'_>) -> Option<bool> {
+        None
+    }
+
+    fn dynamic_metadata(&self) -> Option<Vec<u8>> {
+        None
+    }
 }
 
-fn engine() -> Engine {
+/// An engine that remembers so many tokens.
+fn engine(remembers: usize) -> Engine {
     let document = json!({
         "version": "v1", "enabled": true, "service": "ledger",
-        "auth": { "issuers": [
+        "auth": { "token_cache": { "max_entries": remembers }, "issuers": [
             { "issuer": "https://id.example.com", "algorithms": ["RS256", "ES256", "EdDSA"], "tenants": "any",
               "jwks": { "inline": { "$keys": ["main-rs256", "main-es256", "main-eddsa"] } } },
             { "issuer": "https://hmac.example.com", "algorithms": ["HS256"], "tenants": "any",
@@ -71,28 +84,31 @@ fn request<'a>(path: &'a [u8], authorization: &'a [u8]) -> Vec<Field<'a>> {
     ]
 }
 
+/// A tenant that is known, a token that is verified every time, or that is remembered.
 fn warm(c: &mut Criterion) {
-    let mut engine = engine();
-    for key in ["main-rs256", "main-es256", "main-eddsa", "main-hs256"] {
+    let keys = ["main-rs256", "main-es256", "main-eddsa", "main-hs256"];
+    let verified = keys.map(|key| (key, 0, format!("warm tenant, {key} verified")));
+    let remembered = ("main-rs256", 1, "warm tenant, token remembered".to_owned());
+    for (key, remembers, name) in verified.into_iter().chain([remembered]) {
+        let mut engine = engine(remembers);
         let made = json!({ "tenant": "acme", "key": key });
         let token = Token::Made(serde_json::from_value(made).expect("a token"));
         let token = Keys::shared().token(&token, NOW).expect("a token");
         let authorization = [b"Bearer ", &token[..]].concat();
         let fields = request(b"/v1/accounts?limit=10", &authorization);
         let head = RequestHead::new(&fields);
-        if let Step::Wait { flow, .. } = RequestFlow::start(&mut engine, &head, &StillNode) {
-            let record = br#"{"id":"acme","databases":{"ledger":{}}}"#;
-            engine.question(flow.lookup());
-            engine.answered(
-                flow.lookup(),
-                Answer::Http {
-                    status: 200,
-                    body: Some(record),
-                },
-                &StillNode,
-            );
+        if let Step::Wait {
+            begins: Some(lookup), ..
+        } = RequestFlow::start(&mut engine, &head, &StillNode)
+        {
+            engine.question(lookup, &StillNode);
+            let answer = Answer::Http {
+                status: 200,
+                body: Some(br#"{"id":"acme","databases":{"ledger":{}}}"#),
+            };
+            engine.answered(lookup, answer, &StillNode);
         }
-        c.bench_function(&format!("warm tenant, {key}"), |b| {
+        c.bench_function(&name, |b| {
             b.iter(|| {
                 let step = RequestFlow::start(&mut engine, black_box(&head), &StillNode);
                 assert!(matches!(step, Step::Forward { .. }));
@@ -102,7 +118,7 @@ fn warm(c: &mut Criterion) {
 }
 
 fn without_a_token(c: &mut Criterion) {
-    let mut engine = engine();
+    let mut engine = engine(0);
     for (name, path) in [
         ("public path", &b"/health/live"[..]),
         ("refused path", b"/a/%252e%252e/b"),
