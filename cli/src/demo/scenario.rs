@@ -148,6 +148,7 @@ fn row(sent: &'static str) -> Draft {
         path: "/v1/accounts".to_owned(),
         token: None,
         headers: Vec::new(),
+        metadata: None,
         body: None,
         trailers: Vec::new(),
         worker: 0,
