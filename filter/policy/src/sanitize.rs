@@ -15,7 +15,7 @@
 //! protocol, `Connection` becomes `Upgrade` alone: a header that it nominates besides would be
 //! dropped by the next hop, ours among them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::config::Config;
 use crate::request::RequestHead;
@@ -33,10 +33,11 @@ const OVERRIDES: [&[u8]; 5] = [
 /// Which headers go. Made once per configuration.
 #[derive(Debug)]
 pub struct Sanitizer {
-    /// Folded names of the headers that the filter emits.
-    owned: HashSet<Vec<u8>>,
+    /// Folded names of the headers that the filter emits. A handful: looking at each is cheaper than
+    /// a hash that nobody can aim at.
+    owned: Vec<Vec<u8>>,
     /// Folded name → name as the scope rule has it.
-    scoped: HashMap<Vec<u8>, Vec<u8>>,
+    scoped: Vec<(Vec<u8>, Vec<u8>)>,
     /// Taken out besides, by exact name.
     credential: Option<Vec<u8>>,
 }
@@ -80,6 +81,7 @@ impl Sanitizer {
     /// The edits for `head`; each name is removed once.
     pub fn edits(&self, head: &RequestHead<'_>, place: Place) -> Vec<Edit> {
         let mut edits: Vec<Edit> = Vec::new();
+        // Costs nothing until something must go; then there may be very many of them.
         let mut seen = HashSet::new();
         for (name, _) in head.fields() {
             if self.must_go(name, place) && seen.insert(name) {
@@ -97,7 +99,7 @@ impl Sanitizer {
             return false;
         }
         let folded = fold(name);
-        if folded.starts_with(b"x-tenant-") || self.owned.contains(folded.as_ref()) {
+        if folded.starts_with(b"x-tenant-") || self.owned.iter().any(|owned| **owned == *folded) {
             return true;
         }
         let is_credential = self
@@ -107,7 +109,7 @@ impl Sanitizer {
         if is_credential {
             return true;
         }
-        if let Some(exact) = self.scoped.get(folded.as_ref()) {
+        if let Some((_, exact)) = self.scoped.iter().find(|(scoped, _)| **scoped == *folded) {
             return place != Place::Protected || !name.eq_ignore_ascii_case(exact);
         }
         place != Place::Protected && OVERRIDES.contains(&folded.as_ref())

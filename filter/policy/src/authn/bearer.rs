@@ -10,11 +10,16 @@ use crate::scope::HeaderName;
 /// The scheme is compared without regard to case. Envoy joins several `authorization` lines
 /// with a comma, which no `token68` holds.
 pub fn credential<'a>(head: &RequestHead<'a>, header: &HeaderName) -> Option<&'a [u8]> {
+    candidate(head, header).filter(|token| is_token68(token))
+}
+
+/// What stands where [`credential`] looks, whatever it is made of.
+pub(super) fn candidate<'a>(head: &RequestHead<'a>, header: &HeaderName) -> Option<&'a [u8]> {
     let value = head.only(header.as_str().as_bytes())?;
     let (scheme, rest) = value.split_at_checked(b"Bearer".len())?;
     let token = rest.trim_ascii_start_spaces();
     let spaced = token.len() < rest.len();
-    (scheme.eq_ignore_ascii_case(b"Bearer") && spaced && is_token68(token)).then_some(token)
+    (scheme.eq_ignore_ascii_case(b"Bearer") && spaced).then_some(token)
 }
 
 trait TrimSpaces {
@@ -30,13 +35,16 @@ impl TrimSpaces for [u8] {
 }
 
 /// `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
-fn is_token68(text: &[u8]) -> bool {
+pub(super) fn is_token68(text: &[u8]) -> bool {
     let end = text
         .iter()
         .rposition(|b| *b != b'=')
         .map_or(0, |last| last.saturating_add(1));
     let (body, _padding) = text.split_at(end);
-    !body.is_empty() && body.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(b))
+    !body.is_empty()
+        && body
+            .iter()
+            .all(|b| matches!(b, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'+' | b'/'))
 }
 
 #[cfg(test)]

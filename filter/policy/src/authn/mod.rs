@@ -152,7 +152,14 @@ impl Authenticator {
         match &auth.source {
             ClaimsSource::Credential => {
                 let token =
-                    bearer::credential(head, &auth.header).ok_or(Denial::CredentialMissing(Refusal::NoCredential))?;
+                    bearer::candidate(head, &auth.header).ok_or(Denial::CredentialMissing(Refusal::NoCredential))?;
+                // What was verified before was a token68 too, to the last byte.
+                if let Some(verified) = self.recall(auth, token, now) {
+                    return Ok(Authentication::Verified(verified));
+                }
+                if !bearer::is_token68(token) {
+                    return Err(Denial::CredentialMissing(Refusal::NoCredential));
+                }
                 self.verify(auth, token, now, node).map_err(Denial::TokenInvalid)
             }
             ClaimsSource::Metadata(path) => {
@@ -174,9 +181,6 @@ impl Authenticator {
     ) -> Result<Authentication<'a>, Refusal> {
         if token.len() > auth.max_token_bytes {
             return Err(Refusal::TooLong);
-        }
-        if let Some(verified) = self.recall(auth, token, now) {
-            return Ok(Authentication::Verified(verified));
         }
         match self.check(auth, token, now, node) {
             Ok(verified) => Ok(Authentication::Verified(verified)),

@@ -9,6 +9,7 @@
 //! change of its issuer's keys, the bounds `max_entries` and `max_bytes`.
 
 use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, DefaultHasher, Hasher};
 use std::rc::Rc;
 
 use lru::LruCache;
@@ -51,10 +52,41 @@ impl Entry {
     }
 }
 
+/// How much of a token its place in the table depends on.
+const TAIL_BYTES: usize = 64;
+
+/// Hashes the end of a token, where its signature stands, with a seeded hash. Nobody can get many
+/// verified tokens with one ending: who signs cannot choose it. It only finds the place; the
+/// comparison behind it is of all bytes.
+#[derive(Debug, Clone)]
+struct ByTail(RandomState);
+
+#[derive(Debug)]
+struct Tail(DefaultHasher);
+
+impl BuildHasher for ByTail {
+    type Hasher = Tail;
+
+    fn build_hasher(&self) -> Tail {
+        Tail(self.0.build_hasher())
+    }
+}
+
+impl Hasher for Tail {
+    fn write(&mut self, bytes: &[u8]) {
+        let start = bytes.len().saturating_sub(TAIL_BYTES);
+        self.0.write(bytes.get(start..).unwrap_or(bytes));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.finish()
+    }
+}
+
 /// The verified tokens of a worker.
 #[derive(Debug)]
 pub(super) struct VerifiedTokens {
-    entries: LruCache<Rc<[u8]>, Entry, RandomState>,
+    entries: LruCache<Rc<[u8]>, Entry, ByTail>,
     bounds: TokenCache,
     bytes: usize,
 }
@@ -62,7 +94,7 @@ pub(super) struct VerifiedTokens {
 impl VerifiedTokens {
     pub(super) fn new(bounds: TokenCache) -> Self {
         Self {
-            entries: LruCache::unbounded_with_hasher(RandomState::new()),
+            entries: LruCache::unbounded_with_hasher(ByTail(RandomState::new())),
             bounds,
             bytes: 0,
         }

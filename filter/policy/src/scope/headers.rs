@@ -107,8 +107,13 @@ pub fn after(sanitizing: Vec<Edit>, mut edits: Vec<Edit>) -> Vec<Edit> {
 /// A name as a server may read it that maps names to variables: lower case, every byte that is
 /// not a letter or digit a `-`, runs of them one.
 pub fn fold(name: &[u8]) -> Cow<'_, [u8]> {
-    let plain = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
-    if name.iter().all(plain) && !name.windows(2).any(|pair| pair == b"--") {
+    let mut before = 0;
+    let is_folded = name.iter().all(|b| {
+        let plain = matches!(b, b'a'..=b'z' | b'0'..=b'9') || (*b == b'-' && before != b'-');
+        before = *b;
+        plain
+    });
+    if is_folded {
         return Cow::Borrowed(name);
     }
     let mut folded: Vec<u8> = Vec::with_capacity(name.len());
