@@ -13,9 +13,6 @@ use crate::telemetry::FetchFailure;
 const MAX_WAITERS: usize = 256;
 /// How often the log hears of an issuer whose keys go on failing for the same reason.
 const COMPLAINT_MS: u64 = 60_000;
-/// Failures in a row before the log hears of them. The first attempt may come before Envoy's
-/// clusters are ready, and one failure alone is mended by the next attempt.
-const FAILURES_TO_COMPLAIN: u32 = 2;
 /// Most refused keys of one set that the log hears of by name.
 const MAX_NAMED: usize = 8;
 
@@ -200,7 +197,10 @@ impl Fetched {
         self.last_failure = Some(failure);
         self.quiet.retain(|(_, until_ms)| now_ms < *until_ms);
         let is_quiet = self.quiet.iter().any(|(kind, _)| *kind == failure.kind);
-        if is_quiet || self.keys.failures() < FAILURES_TO_COMPLAIN {
+        // The first attempt may come before Envoy's clusters are ready, or in a mere validation of the
+        // configuration.
+        let may_be_early = failure.kind == FetchFailure::Unreachable && self.keys.failures() < 2;
+        if is_quiet || may_be_early {
             return None;
         }
         self.quiet.push((failure.kind, now_ms.saturating_add(COMPLAINT_MS)));
