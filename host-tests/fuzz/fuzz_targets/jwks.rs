@@ -115,7 +115,7 @@ fn fetched(body: &[u8], usable: usize) {
     let (errands, _) = engine.tick(&world);
     assert_eq!(errands.len(), 1, "keys are fetched at the start");
     for errand in errands {
-        assert!(engine.question(errand).is_some());
+        assert!(engine.question(errand, &world).is_some());
         let answer = Answer::Http {
             status: 200,
             body: Some(body),
