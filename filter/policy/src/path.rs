@@ -125,6 +125,10 @@ impl Modules {
 
 /// The path as a lenient server may read it: decoded, cut at a decoded `?` or `#`, parameters
 /// cut off, empty segments dropped, spaces trimmed. Case is left to the comparison.
+///
+/// Servers differ in what they cut first. A `?` or `#` among the parameters of a segment ends the
+/// path for one and goes with the parameters for another: here it goes, which leaves the longer
+/// path, and whatever covers the shorter one covers that too.
 fn lenient(path: &[u8]) -> Vec<u8> {
     let mut decoded = Cow::Borrowed(path);
     for _ in 0..MAX_ENCODINGS {
@@ -133,13 +137,17 @@ fn lenient(path: &[u8]) -> Vec<u8> {
             None => break,
         }
     }
-    let cut = decoded.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or_default();
-    let mut read = Vec::with_capacity(cut.len());
-    for segment in cut.split(|b| *b == b'/') {
-        let name = segment.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    let mut read = Vec::with_capacity(decoded.len());
+    for segment in decoded.split(|b| *b == b'/') {
+        let end = segment.iter().position(|b| matches!(b, b';' | b'?' | b'#'));
+        let (name, rest) = segment.split_at(end.unwrap_or(segment.len()));
+        let name = name.trim_ascii();
         if !name.is_empty() {
             read.push(b'/');
             read.extend_from_slice(name);
+        }
+        if rest.first().is_some_and(|b| *b != b';') {
+            break;
         }
     }
     read

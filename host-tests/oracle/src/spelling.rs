@@ -67,6 +67,8 @@ pub const ALL: &[Spelling] = &[
     Spelling::BeforeSlash(b"%3f"),
     Spelling::BeforeSlash(b"#"),
     Spelling::BeforeSlash(b"%23"),
+    Spelling::BeforeSlash(b";%3f"),
+    Spelling::BeforeSlash(b";a%23"),
     Spelling::ForSlash(b"%2f"),
     Spelling::ForSlash(b"%2F"),
     Spelling::ForSlash(b"%252f"),

@@ -138,10 +138,11 @@ impl RemoteKeys {
         (self.fetch.is_none() && self.next_fetch_ms <= now_ms).then(|| self.begin(settings, now_ms))
     }
 
-    /// Takes back a fetch that was begun and cannot be started at once: it is due now.
+    /// Takes back a fetch that was begun and cannot be started at once: it is due now, or since
+    /// whenever it was. A due time that moved on would keep the host's timer from ever ringing.
     pub(super) fn postpone(&mut self, now_ms: u64) {
         self.fetch = None;
-        self.next_fetch_ms = now_ms;
+        self.next_fetch_ms = self.next_fetch_ms.min(now_ms);
     }
 
     fn begin(&mut self, settings: &RemoteJwks, now_ms: u64) -> FetchId {

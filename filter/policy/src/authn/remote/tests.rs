@@ -301,3 +301,16 @@ fn a_key_that_cannot_be_used_is_told_when_it_is_seen_first() {
     assert_eq!(news.refused, [], "not again");
     assert_eq!(fixture.world.counts(Counter::KeysRefused), 1);
 }
+
+#[test]
+fn a_postponed_fetch_is_due_since_it_was_first() {
+    let mut fixture = Fixture::new();
+    for _ in 0..3 {
+        assert!(matches!(fixture.prospect(0), Prospect::Begin(_)));
+        let now_ms = fixture.now_ms();
+        fixture.keys.postpone(now_ms);
+        assert_eq!(fixture.keys.due_ms(), 0, "whoever comes later does not move it on");
+        fixture.world.pass(1);
+    }
+    assert!(fixture.begin_due().is_some());
+}
