@@ -1,7 +1,6 @@
 //! CPU time of another process, from Linux.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,10 +19,11 @@ pub(crate) fn used_by(pid: u32) -> Result<Duration> {
 fn sum(tasks: &Path) -> Result<Duration> {
     let mut sum = Duration::ZERO;
     for task in fs::read_dir(tasks)? {
-        match fs::read_to_string(task?.path().join("schedstat")) {
+        let task = task?.path();
+        match fs::read_to_string(task.join("schedstat")) {
             Ok(line) => sum += on_cpu(&line).with_context(|| format!("`{}` is no schedstat", line.trim_end()))?,
-            // A thread that ended since the folder was read.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // A thread that has ended since the folder was read, before its file was opened or after.
+            Err(_) if !task.exists() => {}
             Err(error) => return Err(error.into()),
         }
     }
