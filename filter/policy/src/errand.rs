@@ -9,6 +9,11 @@ use crate::resolve::{LookupId, Outcome};
 /// What a waiting request is given beyond the time of the call, for the way of the answer.
 pub(crate) const GRACE_MS: u64 = 500;
 
+/// When a wait that begins now ends, answered or not, in monotonic milliseconds.
+pub(crate) fn deadline_ms(now_ms: u64, timeout_ms: u32) -> u64 {
+    now_ms.saturating_add(u64::from(timeout_ms)).saturating_add(GRACE_MS)
+}
+
 /// A call that is to be made, by what it is for. Never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Errand {

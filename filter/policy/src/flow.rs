@@ -204,7 +204,7 @@ fn identify(config: &Config, authentication: Result<Authentication<'_>, Denial>)
 }
 
 impl Request {
-    /// From stage 3 on. `sanitizing` are the edits of stage 0 that have not been applied yet.
+    /// From stage 4 on. `sanitizing` are the edits of stage 0 that have not been applied yet.
     fn go_on(
         self,
         engine: &mut Engine,

@@ -4,8 +4,8 @@ use crate::telemetry::{Counter, Gauge};
 
 /// The node as one worker sees it: its clocks, its counters, and what the host can do.
 ///
-/// The filter implements it with hostcalls, tests with plain values. Every method may be called
-/// at any time and none can fail.
+/// The filter implements it with hostcalls, tests with plain values. None of the methods can fail, and
+/// each may be called at any time but [`Node::dynamic_metadata`], which is about a request.
 pub trait Node {
     /// The real time as milliseconds since the Unix epoch. For token times only: it may jump.
     fn realtime_ms(&self) -> u64;

@@ -20,7 +20,8 @@ pub enum Counter {
     /// is seen first. Each VM loads the set: one bad key counts once for every worker, once for
     /// the main thread and, of a set in the configuration, once for its trial run.
     KeysRefused,
-    /// The fetch of an issuer's keys was begun, by a worker or the main thread.
+    /// An issuer's keys were asked for, by a worker, the main thread or the trial run of a
+    /// configuration.
     JwksFetches,
     /// A fetch brought no usable set.
     JwksFetchErrors(FetchFailure),

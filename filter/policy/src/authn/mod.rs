@@ -52,7 +52,7 @@ pub(crate) use remote::MAX_SET_BYTES;
 
 use crate::config::{Auth, ClaimsSource};
 use crate::denial::Denial;
-use crate::errand::{Answer, Answered, Awaited, Callout, Errand, FetchId, GRACE_MS, Learned};
+use crate::errand::{Answer, Answered, Awaited, Callout, Errand, FetchId, Learned, deadline_ms};
 use crate::json;
 use crate::node::{Node, Now};
 use crate::remark::Remark;
@@ -200,7 +200,7 @@ impl Authenticator {
                     issuer,
                     arrival,
                     begins: fetch.map(Errand::Fetch),
-                    deadline_ms: now_ms.saturating_add(u64::from(timeout_ms)).saturating_add(GRACE_MS),
+                    deadline_ms: deadline_ms(now_ms, timeout_ms),
                     token: token.into(),
                     _seat: seat,
                 }))

@@ -16,7 +16,7 @@
 use serde_json::Value;
 
 use super::{Algorithm, KeySet, RefusedKey, RemoteJwks};
-use crate::errand::{Answer, Callout, FetchId, GRACE_MS};
+use crate::errand::{Answer, Callout, FetchId, deadline_ms};
 use crate::json;
 use crate::node::Node;
 use crate::remark::Failure;
@@ -151,9 +151,7 @@ impl RemoteKeys {
         self.fetch = Some(Fetch {
             serial,
             asked: false,
-            ends_ms: now_ms
-                .saturating_add(u64::from(settings.timeout_ms))
-                .saturating_add(GRACE_MS),
+            ends_ms: deadline_ms(now_ms, settings.timeout_ms),
         });
         FetchId {
             issuer: self.issuer,

@@ -26,7 +26,7 @@ pub use record::{Isolation, Record};
 
 use crate::config::{Config, TenantManager};
 use crate::denial::Denial;
-use crate::errand::{Answer, Answered, Awaited, Callout, Errand, GRACE_MS, Learned};
+use crate::errand::{Answer, Answered, Awaited, Callout, Errand, GRACE_MS, Learned, deadline_ms};
 use crate::node::{Node, Now};
 use crate::remark::Remark;
 use crate::telemetry::{Counter, Gauge, LookupFailure};
@@ -99,9 +99,7 @@ impl Resolver {
         if let Some(outcome) = self.with_local(node, |local| local.lookup(tenant, now_ms)) {
             return Ok(Resolution::Known(outcome));
         }
-        let deadline_ms = now_ms
-            .saturating_add(u64::from(manager.timeout_ms))
-            .saturating_add(GRACE_MS);
+        let deadline_ms = deadline_ms(now_ms, manager.timeout_ms);
         let (seat, begins) = match self.inflight.join(tenant, traceparent, now_ms, deadline_ms) {
             Joined::Following(seat) => (seat, None),
             Joined::Leading(seat) => {

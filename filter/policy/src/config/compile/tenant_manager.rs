@@ -63,8 +63,8 @@ pub(super) fn tenant_manager(
 }
 
 fn cache(raw: raw::RawCache, at: &Pointer, faults: &mut Faults) -> Option<Cache> {
-    let ttl: Option<u64> = faults.number(at.child("ttl_seconds"), raw.ttl_seconds, 120, 1..=86_400);
-    let negative: Option<u64> = faults.number(
+    let ttl_ms = faults.milliseconds(at.child("ttl_seconds"), raw.ttl_seconds, 120, 1..=86_400);
+    let negative_ttl_ms = faults.milliseconds(
         at.child("negative_ttl_seconds"),
         raw.negative_ttl_seconds,
         10,
@@ -72,8 +72,8 @@ fn cache(raw: raw::RawCache, at: &Pointer, faults: &mut Faults) -> Option<Cache>
     );
     let entries: Option<usize> = faults.number(at.child("max_entries"), raw.max_entries, 10_000, 1..=1_000_000);
     Some(Cache {
-        ttl_ms: ttl?.saturating_mul(1_000),
-        negative_ttl_ms: negative?.saturating_mul(1_000),
+        ttl_ms: ttl_ms?,
+        negative_ttl_ms: negative_ttl_ms?,
         max_entries: NonZeroUsize::new(entries?)?,
     })
 }
