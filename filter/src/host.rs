@@ -12,7 +12,7 @@
 )]
 
 use std::ptr::null_mut;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use proxy_wasm::types::{LogLevel, Status};
 use zeroize::Zeroizing;
@@ -100,12 +100,15 @@ mod abi {
         pub(super) fn proxy_dequeue_shared_queue(queue: u32, data: *mut *mut u8, size: *mut usize) -> u32;
         pub(super) fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
         pub(super) fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+        pub(super) fn proxy_record_metric(id: u32, value: u64) -> u32;
+        pub(super) fn proxy_get_metric(id: u32, value: *mut u64) -> u32;
     }
 }
 
 const OK: u32 = 0;
 const PARSE_FAILURE: u32 = 4;
-const CAS_MISMATCH: u32 = 8;
+/// Somebody else has written in between.
+pub(crate) const CAS_MISMATCH: u32 = 8;
 /// `proxy_continue_stream`: the request direction.
 const REQUEST: u32 = 0;
 /// A compare-and-set value that only a missing key accepts.
@@ -175,6 +178,7 @@ impl Map {
 /// A buffer of the ABI.
 #[derive(Debug, Clone, Copy)]
 enum Buffer {
+    RequestBody,
     CallResponseBody,
     PluginConfiguration,
 }
@@ -182,6 +186,7 @@ enum Buffer {
 impl Buffer {
     fn number(self) -> u32 {
         match self {
+            Self::RequestBody => 0,
             Self::CallResponseBody => 4,
             Self::PluginConfiguration => 7,
         }
@@ -195,6 +200,8 @@ pub(crate) enum Metric {
     Counter,
     /// It goes up and down.
     Gauge,
+    /// It counts samples by their size.
+    Histogram,
 }
 
 impl Metric {
@@ -202,6 +209,7 @@ impl Metric {
         match self {
             Self::Counter => 0,
             Self::Gauge => 1,
+            Self::Histogram => 2,
         }
     }
 }
@@ -222,9 +230,12 @@ pub(crate) fn realtime_ms() -> u64 {
     milliseconds(since)
 }
 
-/// Milliseconds since `start`, on a clock that never goes back.
-pub(crate) fn monotonic_ms(start: Instant) -> u64 {
-    milliseconds(start.elapsed())
+/// Milliseconds on a clock that never goes back, the same for all VMs of the process; 0 where the
+/// host has none.
+pub(crate) fn monotonic_ms() -> u64 {
+    // SAFETY: the host writes the time to a return place of the crate's own.
+    let nanoseconds = unsafe { wasi::clock_time_get(wasi::CLOCKID_MONOTONIC, 1_000_000) };
+    nanoseconds.unwrap_or_default() / 1_000_000
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -254,17 +265,27 @@ fn buffer(buffer: Buffer, max: usize) -> Result<Vec<u8>> {
     returned(|data, size| unsafe { abi::proxy_get_buffer_bytes(number, 0, max, data, size) })
 }
 
+/// The present piece of the request's body, at most `max` bytes of it.
+pub(crate) fn request_body(max: usize) -> Result<Vec<u8>> {
+    buffer(Buffer::RequestBody, max)
+}
+
 /// `:status` of the call that is being answered; 0 when it has none.
 pub(crate) fn call_response_status() -> u16 {
-    let key = b":status";
+    call_response_number(b":status").unwrap_or_default()
+}
+
+/// `retry-after` of the call that is being answered, where it is a number of seconds.
+pub(crate) fn call_response_retry_after() -> Option<u32> {
+    call_response_number(b"retry-after")
+}
+
+fn call_response_number<T: std::str::FromStr>(name: &[u8]) -> Option<T> {
     let map = Map::CallResponse.number();
-    // SAFETY: the host reads the key during the call and writes to the two return places only.
+    // SAFETY: the host reads the name during the call and writes to the two return places only.
     let value =
-        returned(|data, size| unsafe { abi::proxy_get_header_map_value(map, key.as_ptr(), key.len(), data, size) });
-    value
-        .ok()
-        .and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok())
-        .unwrap_or_default()
+        returned(|data, size| unsafe { abi::proxy_get_header_map_value(map, name.as_ptr(), name.len(), data, size) });
+    std::str::from_utf8(&value.ok()?).ok()?.parse().ok()
 }
 
 /// A header map as the host has serialized it.
@@ -428,29 +449,38 @@ pub(crate) fn http_call(
     proxy_wasm::hostcalls::dispatch_http_call(cluster, headers, None, Vec::new(), timeout)
 }
 
+/// What is shared under a key, with the number of the write.
+pub(crate) fn shared_data(key: &str) -> Result<(Vec<u8>, u32)> {
+    let mut cas = 0u32;
+    let value = returned(|data, size| {
+        // SAFETY: the host reads the key during the call and writes to the return places only.
+        unsafe { abi::proxy_get_shared_data(key.as_ptr(), key.len(), data, size, &raw mut cas) }
+    })?;
+    Ok((value, cas))
+}
+
+/// Shares a value if the last write was the one of that number; refused with [`CAS_MISMATCH`]
+/// otherwise.
+pub(crate) fn set_shared_data(key: &str, value: &[u8], cas: u32) -> Result<()> {
+    // SAFETY: the host reads key and value during the call only.
+    check(unsafe { abi::proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas) })
+}
+
 /// Counts up a number that all VMs of the node with this `vm_id` share, and gives it; never the
 /// same number twice.
 pub(crate) fn next_number(key: &str) -> Result<u64> {
     /// Every failed attempt is another VM's success; there are as many VMs as workers.
     const ATTEMPTS: usize = 1_000;
     for _ in 0..ATTEMPTS {
-        let mut cas = 0u32;
-        let seen = returned(|data, size| {
-            // SAFETY: the host reads the key during the call and writes to the return places only.
-            unsafe { abi::proxy_get_shared_data(key.as_ptr(), key.len(), data, size, &raw mut cas) }
-        });
-        let (number, expected) = match seen.map(|bytes| <[u8; 8]>::try_from(bytes).ok()) {
-            Ok(Some(bytes)) => (u64::from_le_bytes(bytes).wrapping_add(1), cas),
-            // There is something that is no number: it is replaced.
-            Ok(None) => (1, cas),
+        let (number, expected) = match shared_data(key) {
+            Ok((bytes, cas)) => match <[u8; 8]>::try_from(bytes) {
+                Ok(bytes) => (u64::from_le_bytes(bytes).wrapping_add(1), cas),
+                // There is something that is no number: it is replaced.
+                Err(_) => (1, cas),
+            },
             Err(_) => (1, ONLY_IF_ABSENT),
         };
-        let bytes = number.to_le_bytes();
-        // SAFETY: the host reads key and value during the call only.
-        let set = check(unsafe {
-            abi::proxy_set_shared_data(key.as_ptr(), key.len(), bytes.as_ptr(), bytes.len(), expected)
-        });
-        match set {
+        match set_shared_data(key, &number.to_le_bytes(), expected) {
             Ok(()) => return Ok(number),
             Err(Refused(CAS_MISMATCH)) => {}
             Err(refused) => return Err(refused),
@@ -492,4 +522,18 @@ pub(crate) fn define_metric(kind: Metric, name: &str) -> Result<u32> {
 pub(crate) fn increment_metric(id: u32, by: i64) {
     // SAFETY: no memory is shared.
     let _ = unsafe { abi::proxy_increment_metric(id, by) };
+}
+
+/// Sets a gauge, or adds a sample to a histogram.
+pub(crate) fn record_metric(id: u32, value: u64) {
+    // SAFETY: no memory is shared.
+    let _ = unsafe { abi::proxy_record_metric(id, value) };
+}
+
+/// The value of a counter or gauge.
+pub(crate) fn metric(id: u32) -> Result<u64> {
+    let mut value = 0;
+    // SAFETY: the host writes to the return place only.
+    check(unsafe { abi::proxy_get_metric(id, &raw mut value) })?;
+    Ok(value)
 }

@@ -1,11 +1,12 @@
 //! The life of a stream: callback → flow → action.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, LogLevel};
 use tenant_policy::denial::{Code, Denial, Reply};
+use tenant_policy::events::{Delivery, TooLong};
 use tenant_policy::flow::{self, RequestFlow};
 use tenant_policy::request::RequestHead;
 use tenant_policy::scope::Edit;
@@ -47,6 +48,8 @@ pub(crate) struct Exchange {
     /// Whether a reply must be one to gRPC.
     pub(crate) grpc: bool,
     passage: Cell<Passage>,
+    /// The tenant events that its body brings.
+    delivery: RefCell<Option<Delivery>>,
 }
 
 /// Whether a request may pass. Body and trailers follow a head that has been let go, and no
@@ -67,7 +70,13 @@ impl Exchange {
             request_id: printable(head.only(b"x-request-id").unwrap_or_default()),
             grpc: head.is_grpc(),
             passage: Cell::new(Passage::Held),
+            delivery: RefCell::default(),
         }
+    }
+
+    /// Has the body collected.
+    pub(crate) fn receive(&self, delivery: Delivery) {
+        self.delivery.replace(Some(delivery));
     }
 
     /// Lets the head go, unless the request has been refused.
@@ -86,7 +95,7 @@ impl Exchange {
     }
 
     /// Answers the current context; nothing of the request may pass from then on.
-    fn answer(&self, reply: &Reply) {
+    pub(crate) fn answer(&self, reply: &Reply) {
         self.passage.set(Passage::Refused);
         answer(reply);
     }
@@ -121,13 +130,13 @@ impl Stream {
 
 impl Context for Stream {
     fn on_done(&mut self) -> bool {
-        self.worker.waiting.borrow_mut().remove(self.context);
+        self.worker.forget(self.context);
         true
     }
 }
 
 impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
+    fn on_http_request_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
         // A head that cannot be read is an empty one: no path is public, no credential there.
         let block = HeaderBlock::read(Map::Request).unwrap_or_default();
         let fields = block.fields().unwrap_or_default();
@@ -136,10 +145,17 @@ impl HttpContext for Stream {
         self.exchange = Some(Rc::clone(&exchange));
         let step = RequestFlow::start(&mut self.worker.engine.borrow_mut(), &head, &self.worker.node);
         self.worker.proceed(self.context, &exchange, step);
+        if end_of_stream {
+            self.delivered();
+        }
         self.barrier()
     }
 
-    fn on_http_request_body(&mut self, _size: usize, _end_of_stream: bool) -> Action {
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        self.collect(size);
+        if end_of_stream {
+            self.delivered();
+        }
         self.barrier()
     }
 
@@ -147,14 +163,44 @@ impl HttpContext for Stream {
         if let Err(refused) = self.sanitize_trailers()
             && let Some(exchange) = &self.exchange
         {
-            self.worker.waiting.borrow_mut().remove(self.context);
+            self.worker.forget(self.context);
             self.worker.give_up(exchange, "trailers cannot be sanitized", refused);
         }
+        self.delivered();
         self.barrier()
     }
 }
 
 impl Stream {
+    /// Takes a piece of body where tenant events are brought.
+    fn collect(&self, size: usize) {
+        let Some(exchange) = &self.exchange else { return };
+        let taken = match exchange.delivery.borrow_mut().as_mut() {
+            None => return,
+            Some(delivery) => host::request_body(size).map(|bytes| delivery.push(&bytes)),
+        };
+        match taken {
+            Ok(Ok(())) => {}
+            Ok(Err(TooLong)) => {
+                exchange.delivery.take();
+                self.worker.refuse_events(exchange, Delivery::too_long());
+            }
+            Err(refused) => {
+                exchange.delivery.take();
+                self.worker.give_up(exchange, "events cannot be read", refused);
+            }
+        }
+    }
+
+    /// Has tenant events carried out whose body is complete.
+    fn delivered(&self) {
+        if let Some(exchange) = &self.exchange
+            && let Some(delivery) = exchange.delivery.take()
+        {
+            self.worker.receive(self.context, exchange, &delivery);
+        }
+    }
+
     fn sanitize_trailers(&self) -> Result<(), Refused> {
         let block = HeaderBlock::read(Map::RequestTrailers)?;
         let edits = self
@@ -191,7 +237,7 @@ pub(crate) fn refuse(refused: &flow::Refused, exchange: &Exchange) {
         &format!("{} request_id={request_id}", refused.summary()),
     );
     if let Some(detail) = refused.detail() {
-        let code = refused.reply.code.as_str();
+        let code = refused.reply.details;
         host::log(
             LogLevel::Debug,
             &format!("{code} because of {detail} request_id={request_id}"),
@@ -204,9 +250,9 @@ pub(crate) fn refuse(refused: &flow::Refused, exchange: &Exchange) {
 
 /// Answers the current context when the host refuses what forwarding needs.
 pub(crate) fn answer_host_refused(exchange: &Exchange) -> Code {
-    let reply = Denial::HostRefused.reply(exchange.grpc);
-    exchange.answer(&reply);
-    reply.code
+    let denial = Denial::HostRefused;
+    exchange.answer(&denial.reply(exchange.grpc));
+    denial.code()
 }
 
 fn answer(reply: &Reply) {
@@ -217,7 +263,7 @@ fn answer(reply: &Reply) {
         .collect();
     let sent = host::send_local_response(&LocalResponse {
         status: reply.status,
-        details: &format!("tenantgate_{}", reply.code.as_str()),
+        details: &format!("tenantgate_{}", reply.details),
         headers: &headers,
         body: &reply.body,
         grpc_status: reply.grpc_status,

@@ -1,7 +1,9 @@
-//! The engine's counters as host metrics.
+//! The engine's counters, gauges and histograms as host metrics.
+
+use std::cell::Cell;
 
 use proxy_wasm::types::LogLevel;
-use tenant_policy::telemetry::{Counter, Gauge};
+use tenant_policy::telemetry::{Counter, Gauge, Histogram};
 
 use crate::host;
 
@@ -9,44 +11,100 @@ use crate::host;
 #[derive(Debug)]
 pub(crate) struct Metrics {
     /// In the order of [`Counter::all`].
-    counters: Vec<Option<u32>>,
-    consumers: Option<u32>,
+    counters: Vec<Cell<Id>>,
+    /// In the order of [`Gauge::ALL`].
+    gauges: Vec<Option<u32>>,
+    lookup_duration: Option<u32>,
+}
+
+/// The id of a metric.
+#[derive(Debug, Clone, Copy)]
+enum Id {
+    /// It has none before it moves.
+    Undefined(Counter),
+    /// It has this one; `None`: the host refused it.
+    Defined(Option<u32>),
 }
 
 impl Metrics {
-    /// Defines every metric, so that all of them show before they move. One that the host
-    /// refuses is logged and not counted; requests do not suffer from it.
+    /// Defines every metric that shows before it moves.
     pub(crate) fn define() -> Self {
-        let define = |kind, name: &str| match host::define_metric(kind, name) {
-            Ok(id) => Some(id),
-            Err(host::Refused(status)) => {
-                host::log(
-                    LogLevel::Error,
-                    &format!("metric {name} refused by the host: status {status}"),
-                );
-                None
-            }
+        let counter = |counter: Counter| {
+            Cell::new(if counter.shows_at_once() {
+                Id::Defined(define(host::Metric::Counter, &counter.name()))
+            } else {
+                Id::Undefined(counter)
+            })
         };
         Self {
-            counters: Counter::all()
-                .map(|counter| define(host::Metric::Counter, counter.name()))
+            counters: Counter::all().map(counter).collect(),
+            gauges: Gauge::ALL
+                .iter()
+                .map(|gauge| define(host::Metric::Gauge, gauge.name()))
                 .collect(),
-            consumers: define(host::Metric::Gauge, Gauge::TenantConsumersActive.name()),
+            lookup_duration: define(host::Metric::Histogram, Histogram::LookupDuration.name()),
         }
     }
 
-    pub(crate) fn count(&self, counter: Counter) {
-        if let Some(Some(id)) = self.counters.get(counter.index()).copied() {
-            host::increment_metric(id, 1);
+    pub(crate) fn add(&self, counter: Counter, by: u64) {
+        let (Some(place), Ok(by @ 1..)) = (self.counters.get(counter.index()), i64::try_from(by)) else {
+            return;
+        };
+        let id = match place.get() {
+            Id::Defined(id) => id,
+            Id::Undefined(counter) => {
+                let id = define(host::Metric::Counter, &counter.name());
+                place.set(Id::Defined(id));
+                id
+            }
+        };
+        if let Some(id) = id {
+            host::increment_metric(id, by);
         }
     }
 
     pub(crate) fn adjust(&self, gauge: Gauge, by: i64) {
-        let id = match gauge {
-            Gauge::TenantConsumersActive => self.consumers,
+        if let Some(id) = self.gauge(gauge) {
+            host::increment_metric(id, by);
+        }
+    }
+
+    pub(crate) fn set(&self, gauge: Gauge, to: u64) {
+        if let Some(id) = self.gauge(gauge) {
+            host::record_metric(id, to);
+        }
+    }
+
+    /// The value of a gauge; `None` where the host does not give it.
+    pub(crate) fn value(&self, gauge: Gauge) -> Option<u64> {
+        host::metric(self.gauge(gauge)?).ok()
+    }
+
+    pub(crate) fn observe(&self, histogram: Histogram, sample: u64) {
+        let id = match histogram {
+            Histogram::LookupDuration => self.lookup_duration,
         };
         if let Some(id) = id {
-            host::increment_metric(id, by);
+            host::record_metric(id, sample);
+        }
+    }
+
+    fn gauge(&self, gauge: Gauge) -> Option<u32> {
+        self.gauges.get(gauge.index()).copied().flatten()
+    }
+}
+
+/// The id of a metric. One that the host refuses is logged and not counted; requests do not suffer
+/// from it.
+fn define(kind: host::Metric, name: &str) -> Option<u32> {
+    match host::define_metric(kind, name) {
+        Ok(id) => Some(id),
+        Err(host::Refused(status)) => {
+            host::log(
+                LogLevel::Error,
+                &format!("metric {name} refused by the host: status {status}"),
+            );
+            None
         }
     }
 }

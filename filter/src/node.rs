@@ -1,30 +1,39 @@
 //! The node as a worker's VM sees it, by hostcalls: the engine's [`Node`].
 
-use std::time::Instant;
+use tenant_policy::node::{Node, NotWritten, Shared, SignatureCheck, Version};
+use tenant_policy::telemetry::{Counter, Gauge, Histogram};
 
-use tenant_policy::node::{Node, SignatureCheck};
-use tenant_policy::telemetry::{Counter, Gauge};
-
-use crate::host;
+use crate::host::{self, CAS_MISMATCH, Refused};
 use crate::metrics::Metrics;
 use crate::signatures;
 
 /// The node as this worker sees it.
 #[derive(Debug)]
 pub(crate) struct HostNode {
-    start: Instant,
     metrics: Metrics,
+    has_bell: bool,
     native_signatures: bool,
 }
 
 impl HostNode {
     /// Defines the metrics and tries out what the host offers.
     pub(crate) fn new() -> Self {
+        let metrics = Metrics::define();
+        // A host may be told to keep no statistics, or not this one: then it would never move.
+        let before = metrics.value(Gauge::Bell);
+        metrics.adjust(Gauge::Bell, 1);
+        let has_bell = before.is_some() && metrics.value(Gauge::Bell) != before;
         Self {
-            start: Instant::now(),
-            metrics: Metrics::define(),
+            metrics,
+            has_bell,
             native_signatures: signatures::are_native(),
         }
+    }
+
+    /// Whether a gauge of the host tells that something has changed. Otherwise the shared data are
+    /// read for every request.
+    pub(crate) fn has_bell(&self) -> bool {
+        self.has_bell
     }
 
     /// Whether RSA and ECDSA signatures are checked by the host.
@@ -39,19 +48,56 @@ impl Node for HostNode {
     }
 
     fn monotonic_ms(&self) -> u64 {
-        host::monotonic_ms(self.start)
+        host::monotonic_ms()
     }
 
     fn random(&self) -> u32 {
         host::random()
     }
 
-    fn count(&self, counter: Counter) {
-        self.metrics.count(counter);
+    fn add(&self, counter: Counter, by: u64) {
+        self.metrics.add(counter, by);
     }
 
     fn adjust(&self, gauge: Gauge, by: i64) {
         self.metrics.adjust(gauge, by);
+    }
+
+    fn set(&self, gauge: Gauge, to: u64) {
+        self.metrics.set(gauge, to);
+    }
+
+    fn observe(&self, histogram: Histogram, sample: u64) {
+        self.metrics.observe(histogram, sample);
+    }
+
+    fn shared(&self, key: &str) -> Shared {
+        match host::shared_data(key) {
+            Ok((value, cas)) => Shared {
+                value,
+                version: Version(cas),
+            },
+            Err(Refused(_)) => Shared::NOTHING,
+        }
+    }
+
+    fn share(&self, key: &str, value: &[u8], expected: Version) -> Result<(), NotWritten> {
+        host::set_shared_data(key, value, expected.0).map_err(|Refused(status)| match status {
+            CAS_MISMATCH => NotWritten::Outpaced,
+            _ => NotWritten::Refused,
+        })
+    }
+
+    fn bell(&self) -> Option<u64> {
+        if self.has_bell {
+            self.metrics.value(Gauge::Bell)
+        } else {
+            None
+        }
+    }
+
+    fn ring(&self) {
+        self.metrics.adjust(Gauge::Bell, 1);
     }
 
     fn verify_signature(&self, check: &SignatureCheck<'_>) -> Option<bool> {

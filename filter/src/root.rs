@@ -7,12 +7,14 @@ use std::rc::Rc;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{ContextType, LogLevel};
 use tenant_policy::config::{self, Plugin};
+use tenant_policy::denial::Denial;
 use tenant_policy::engine::Engine;
 use tenant_policy::errand::{Answer, Answered, Callout, Errand};
-use tenant_policy::flow::{Resumption, Step};
+use tenant_policy::events::Delivery;
+use tenant_policy::flow::{Refused, Resumption, Step};
 use tenant_policy::node::Node;
 use tenant_policy::remark::Remark;
-use tenant_policy::telemetry::Counter;
+use tenant_policy::telemetry::{Counter, Gauge};
 
 use crate::host;
 use crate::http::{self, Exchange, Identity, Stream, Unconfigured};
@@ -83,6 +85,13 @@ impl Root {
                     return false;
                 };
                 let node = HostNode::new();
+                if !node.has_bell() {
+                    host::log(
+                        LogLevel::Warn,
+                        "the gauge tenantgate_epoch does not move (is it rejected by stats_config?): the shared data are \
+                         read for every request instead",
+                    );
+                }
                 let signatures = if node.has_native_signatures() {
                     "native"
                 } else {
@@ -103,6 +112,7 @@ impl Root {
                     waiting: RefCell::default(),
                     calls: RefCell::default(),
                     ticks: Cell::default(),
+                    waiters_shown: Cell::default(),
                 });
                 worker.tick();
                 self.mode = Mode::MultiTenant(worker);
@@ -185,6 +195,8 @@ pub(crate) struct Worker {
     /// Token of a call under way → the errand that it is for.
     calls: RefCell<HashMap<u32, Errand>>,
     ticks: Cell<Ticks>,
+    /// What this worker has added to the gauge of waiting requests.
+    waiters_shown: Cell<usize>,
 }
 
 impl Worker {
@@ -203,6 +215,45 @@ impl Worker {
                 self.start(errand);
             }
         }
+        self.start_background();
+    }
+
+    /// Starts what nobody waits for, in the root context.
+    fn start_background(&self) {
+        loop {
+            let errands = self.engine.borrow_mut().take_errands();
+            if errands.is_empty() {
+                return;
+            }
+            for errand in errands {
+                self.start(errand);
+            }
+        }
+    }
+
+    /// Has what nobody waits for started by the root context.
+    fn request_background(&self, stream: u32) {
+        let errands = self.engine.borrow_mut().take_errands();
+        for errand in errands {
+            self.request(errand, stream);
+        }
+    }
+
+    /// Carries out the events that a stream has brought, and answers it.
+    pub(crate) fn receive(&self, stream: u32, exchange: &Exchange, delivery: &Delivery) {
+        let received = self.engine.borrow_mut().receive(delivery, &self.node);
+        match received {
+            Ok(reply) => exchange.answer(&reply),
+            Err(denial) => self.refuse_events(exchange, denial),
+        }
+        self.request_background(stream);
+        self.schedule();
+    }
+
+    /// Answers events that cannot be taken.
+    pub(crate) fn refuse_events(&self, exchange: &Exchange, denial: Denial) {
+        self.node.count(Counter::Denials(denial.code()));
+        http::refuse(&Refused::by(denial), exchange);
     }
 
     /// Makes the first call of an errand, in the root context.
@@ -237,9 +288,15 @@ impl Worker {
         // A reset in the middle of the body arrives as a callback without headers.
         if headers == 0 {
             self.settle(errand, Answer::Unreachable);
+            self.start_background();
             return;
         }
         let status = host::call_response_status();
+        let retry_after_seconds = if status == 429 {
+            host::call_response_retry_after()
+        } else {
+            None
+        };
         let max = self.engine.borrow().max_body_bytes(errand);
         let body = if body_size > max {
             None
@@ -247,7 +304,13 @@ impl Worker {
             host::call_response_body(max).ok()
         };
         let body = body.as_ref().map(|body| body.as_slice());
-        self.settle(errand, Answer::Http { status, body });
+        let answer = Answer::Http {
+            status,
+            retry_after_seconds,
+            body,
+        };
+        self.settle(errand, answer);
+        self.start_background();
     }
 
     /// Gives an answer to the engine, and what it means to everyone who waits for it.
@@ -270,12 +333,19 @@ impl Worker {
     /// unless the step lets it go.
     pub(crate) fn proceed(&self, stream: u32, exchange: &Rc<Exchange>, step: Step) {
         match step {
-            Step::Forward { edits, counter } => match http::edit(&edits) {
+            Step::Forward { edits, counters } => match http::edit(&edits) {
                 Ok(()) => {
                     exchange.let_go();
-                    if let Some(counter) = counter {
+                    for counter in counters {
                         self.node.count(counter);
                     }
+                }
+                Err(refused) => self.give_up(exchange, "headers cannot be edited", refused),
+            },
+            Step::Receive { edits, delivery } => match http::edit(&edits) {
+                Ok(()) => {
+                    exchange.let_go();
+                    exchange.receive(delivery);
                 }
                 Err(refused) => self.give_up(exchange, "headers cannot be edited", refused),
             },
@@ -292,11 +362,31 @@ impl Worker {
                     // The request is over; its errand is not, others may wait for it.
                     Err(refused) => self.give_up(exchange, "headers cannot be edited", refused),
                 }
+                self.show_waiters();
                 self.schedule();
                 if let Some(errand) = begins {
                     self.request(errand, stream);
                 }
             }
+        }
+        self.request_background(stream);
+    }
+
+    /// Takes a stream that is over out of those that wait.
+    pub(crate) fn forget(&self, stream: u32) {
+        if self.waiting.borrow_mut().remove(stream).is_some() {
+            self.show_waiters();
+        }
+    }
+
+    /// Brings the gauge of waiting requests up to date.
+    fn show_waiters(&self) {
+        let now = self.waiting.borrow().len();
+        let before = self.waiters_shown.replace(now);
+        let signed = |many: usize| i64::try_from(many).unwrap_or_default();
+        let change = signed(now).saturating_sub(signed(before));
+        if change != 0 {
+            self.node.adjust(Gauge::Waiters, change);
         }
     }
 
@@ -324,6 +414,7 @@ impl Worker {
                 self.give_up(&exchange, "a request cannot be resumed", refused);
             }
         }
+        self.show_waiters();
         let _ = host::set_effective_context(self.context);
     }
 
@@ -338,6 +429,7 @@ impl Worker {
         for errand in errands {
             self.start(errand);
         }
+        self.start_background();
         self.schedule();
     }
 
@@ -372,9 +464,10 @@ fn say(remarks: &[Remark]) {
 }
 
 impl Drop for Worker {
-    /// The records of this cache are gone with it; the gauge is the host's and stays.
+    /// Those who wait here are gone; the gauge is the host's and stays.
     fn drop(&mut self) {
-        self.engine.borrow_mut().close(&self.node);
+        *self.waiting.borrow_mut() = Waiting::default();
+        self.show_waiters();
     }
 }
 

@@ -68,6 +68,11 @@ impl Waiting {
         streams.into_iter().filter_map(|stream| self.remove(stream)).collect()
     }
 
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
     /// The next deadline, in monotonic milliseconds.
     pub(crate) fn next_deadline_ms(&self) -> Option<u64> {
         self.by_deadline.first().map(|(deadline_ms, _)| *deadline_ms)

@@ -8,10 +8,10 @@ use serde::Serialize;
 use crate::authn::Refusal;
 use crate::config::shown;
 use crate::path::Rejection;
-use crate::telemetry::LookupFailure;
+use crate::resolve::Unavailable;
 use crate::tenant_id::TenantId;
 
-/// The stable codes, each with the counter of its denials.
+/// The stable codes.
 macro_rules! codes {
     ($($(#[$doc:meta])* $code:ident = $text:literal),+ $(,)?) => {
         /// The stable code of a denial: in the body, in the log, in a counter.
@@ -25,11 +25,6 @@ macro_rules! codes {
             /// The code as clients see it.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$code => $text),+ }
-            }
-
-            /// The name of the counter of its denials.
-            pub fn counter_name(self) -> &'static str {
-                match self { $(Self::$code => concat!("tenantgate_denials_total.code=", $text, "~")),+ }
             }
         }
     };
@@ -62,11 +57,17 @@ codes! {
     ServiceNotConfigured = "SERVICE_NOT_CONFIGURED",
     /// The Tenant Manager gives no usable answer.
     TenantManagerUnavailable = "TENANT_MANAGER_UNAVAILABLE",
+    /// It has given none for a while and is left alone.
+    CircuitOpen = "CIRCUIT_OPEN",
     /// The issuer's keys have not come yet.
     KeysUnavailable = "KEYS_UNAVAILABLE",
     /// Too many wait.
     TenantLookupOverloaded = "TENANT_LOOKUP_OVERLOADED",
-    /// The host refused what forwarding needs.
+    /// Whoever sends tenant events has not the key.
+    EventsUnauthorized = "EVENTS_UNAUTHORIZED",
+    /// Tenant events cannot be read.
+    EventsMalformed = "EVENTS_MALFORMED",
+    /// The host refused what is needed.
     InternalError = "INTERNAL_ERROR",
 }
 
@@ -112,10 +113,14 @@ pub enum Denial {
     SchemaInvalid,
     /// The tenant has not been granted the module.
     ServiceNotConfigured,
-    /// The Tenant Manager gives no usable answer; `None`: none within the request's deadline.
-    ManagerUnavailable(Option<LookupFailure>),
-    /// Too many requests wait for lookups already.
-    LookupOverloaded,
+    /// Nothing is known of the tenant.
+    Unavailable(Unavailable),
+    /// An event without the key that the configuration asks for.
+    EventsUnauthorized,
+    /// Events that cannot be read, and why; those that could have been carried out.
+    EventsMalformed(String),
+    /// Events that the node's store did not take.
+    EventsNotTaken,
     /// The host refused what forwarding would need: headers that cannot be edited, no
     /// configuration. Nobody's fault but ours and the host's.
     HostRefused,
@@ -132,9 +137,27 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// What a gRPC client gets instead of the status.
     pub grpc_status: u8,
-    /// The stable code.
-    pub code: Code,
+    /// For the access log: the stable code, or what else it is.
+    pub details: &'static str,
 }
+
+impl Reply {
+    /// A reply of the filter itself to what it was asked: 200 with a JSON body.
+    pub fn ok(body: Vec<u8>) -> Self {
+        Self {
+            status: 200,
+            headers: vec![
+                ("content-type", JSON.to_owned()),
+                ("cache-control", "no-store".to_owned()),
+            ],
+            body,
+            grpc_status: 0,
+            details: "EVENTS_CARRIED_OUT",
+        }
+    }
+}
+
+const JSON: &str = "application/json; charset=utf-8";
 
 /// What stands in the tables of §9.
 struct Row {
@@ -159,7 +182,7 @@ impl Denial {
         let row = self.row();
         let mut headers = Vec::with_capacity(4);
         if !grpc {
-            headers.push(("content-type", "application/json; charset=utf-8".to_owned()));
+            headers.push(("content-type", JSON.to_owned()));
         }
         headers.push(("cache-control", "no-store".to_owned()));
         if row.status == 401 {
@@ -184,8 +207,13 @@ impl Denial {
             headers,
             body,
             grpc_status: row.grpc_status,
-            code: row.code,
+            details: row.code.as_str(),
         }
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        self.row().code
     }
 
     /// What the reply does not say, for a debug log: which check failed. Never a value of the
@@ -198,8 +226,14 @@ impl Denial {
                 return self.auth_refusal().map(|refusal| refusal.name().to_owned());
             }
             Self::KeysUnavailable { issuer } => return Some(format!("no usable keys of issuer `{}`", shown(issuer))),
-            Self::ManagerUnavailable(Some(failure)) => failure.name(),
-            Self::ManagerUnavailable(None) => "deadline",
+            Self::Unavailable(Unavailable::Failed(failure)) => failure.name(),
+            Self::Unavailable(Unavailable::TimedOut) => "deadline",
+            Self::Unavailable(Unavailable::Paused(_)) => "paused",
+            Self::EventsMalformed(why) => return Some(why.clone()),
+            Self::EventsNotTaken => "the shared data of the host cannot be written",
+            Self::Unavailable(Unavailable::CircuitOpen(_) | Unavailable::Overloaded) | Self::EventsUnauthorized => {
+                return None;
+            }
             Self::TenantRefused { .. }
             | Self::AccessDenied
             | Self::TenantNotFound(_)
@@ -207,7 +241,6 @@ impl Denial {
             | Self::NotProvisioned
             | Self::SchemaInvalid
             | Self::ServiceNotConfigured
-            | Self::LookupOverloaded
             | Self::HostRefused => return None,
         };
         Some(detail.to_owned())
@@ -229,8 +262,10 @@ impl Denial {
             | Self::NotProvisioned
             | Self::SchemaInvalid
             | Self::ServiceNotConfigured
-            | Self::ManagerUnavailable(_)
-            | Self::LookupOverloaded
+            | Self::Unavailable(_)
+            | Self::EventsUnauthorized
+            | Self::EventsMalformed(_)
+            | Self::EventsNotTaken
             | Self::HostRefused => None,
         }
     }
@@ -239,17 +274,20 @@ impl Denial {
     fn challenge(&self) -> &'static str {
         match self {
             Self::CredentialMissing(_) => "Bearer",
+            Self::EventsUnauthorized => "X-API-Key",
             _ => "Bearer error=\"invalid_token\"",
         }
     }
 
     /// Whole seconds, at least 1 (RFC 9110 §10.2.3), for what may pass by itself.
-    fn retry_after_seconds(&self) -> Option<u32> {
-        matches!(
-            self,
-            Self::ManagerUnavailable(_) | Self::LookupOverloaded | Self::KeysUnavailable { .. }
-        )
-        .then_some(1)
+    fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Self::Unavailable(Unavailable::CircuitOpen(left_ms) | Unavailable::Paused(left_ms)) => {
+                Some(left_ms.div_ceil(1_000).max(1))
+            }
+            Self::Unavailable(_) | Self::KeysUnavailable { .. } | Self::EventsNotTaken => Some(1),
+            _ => None,
+        }
     }
 
     fn row(&self) -> Row {
@@ -329,7 +367,21 @@ impl Denial {
                 "Service Not Configured",
                 "the module is not configured for this tenant",
             ),
-            Self::ManagerUnavailable(_) => row(
+            Self::Unavailable(Unavailable::CircuitOpen(_)) => row(
+                503,
+                14,
+                Code::CircuitOpen,
+                "Service Unavailable",
+                "tenants cannot be looked up at the moment",
+            ),
+            Self::Unavailable(Unavailable::Overloaded) => row(
+                503,
+                14,
+                Code::TenantLookupOverloaded,
+                "Service Unavailable",
+                "too many requests wait for tenant lookups",
+            ),
+            Self::Unavailable(_) => row(
                 503,
                 14,
                 Code::TenantManagerUnavailable,
@@ -343,12 +395,20 @@ impl Denial {
                 "Service Unavailable",
                 "the token cannot be verified at the moment",
             ),
-            Self::LookupOverloaded => row(
+            Self::EventsUnauthorized => row(
+                401,
+                16,
+                Code::EventsUnauthorized,
+                "Unauthorized",
+                "exactly one X-API-Key with a valid key is required",
+            ),
+            Self::EventsMalformed(why) => row(400, 3, Code::EventsMalformed, "Bad Request", why),
+            Self::EventsNotTaken => row(
                 503,
                 14,
-                Code::TenantLookupOverloaded,
+                Code::InternalError,
                 "Service Unavailable",
-                "too many requests wait for tenant lookups",
+                "the events cannot be carried out at the moment",
             ),
             Self::HostRefused => row(
                 500,
@@ -424,8 +484,13 @@ mod tests {
             Denial::NotProvisioned,
             Denial::SchemaInvalid,
             Denial::ServiceNotConfigured,
-            Denial::ManagerUnavailable(None),
-            Denial::LookupOverloaded,
+            Denial::Unavailable(Unavailable::TimedOut),
+            Denial::Unavailable(Unavailable::CircuitOpen(1_500)),
+            Denial::Unavailable(Unavailable::Paused(1)),
+            Denial::Unavailable(Unavailable::Overloaded),
+            Denial::EventsUnauthorized,
+            Denial::EventsMalformed("why".into()),
+            Denial::EventsNotTaken,
         ] {
             let reply = denial.reply(false);
             let expected = match reply.status {

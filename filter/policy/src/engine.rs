@@ -2,13 +2,16 @@
 
 use crate::authn::{Authenticator, MAX_SET_BYTES};
 use crate::config::Config;
+use crate::denial::{Denial, Reply};
 use crate::errand::{Answer, Answered, Callout, Errand};
+use crate::events::{self, Delivery};
 use crate::node::Node;
 use crate::remark::Remark;
 use crate::request::RequestHead;
 use crate::resolve::Resolver;
 use crate::sanitize::{Place, Sanitizer};
 use crate::scope::Edit;
+use crate::telemetry::Counter;
 
 /// The engine of one worker.
 #[derive(Debug)]
@@ -24,7 +27,10 @@ impl Engine {
     pub fn new(config: Config) -> Self {
         let sanitizer = Sanitizer::new(&config);
         let authenticator = Authenticator::new(&config.auth);
-        let resolver = config.tenant_manager.as_ref().map(Resolver::new);
+        let resolver = config
+            .tenant_manager
+            .as_ref()
+            .map(|manager| Resolver::new(&config, manager));
         Self {
             config,
             sanitizer,
@@ -37,7 +43,7 @@ impl Engine {
     pub fn max_body_bytes(&self, errand: Errand) -> usize {
         let manager = self.config.tenant_manager.as_ref();
         match errand {
-            Errand::Lookup(_) => manager.map_or(0, |manager| manager.max_body_bytes),
+            Errand::Lookup(_) | Errand::List(_) => manager.map_or(0, |manager| manager.max_body_bytes),
             Errand::Fetch(_) => MAX_SET_BYTES,
         }
     }
@@ -47,15 +53,20 @@ impl Engine {
     pub fn question(&mut self, errand: Errand, node: &impl Node) -> Option<Callout> {
         match errand {
             Errand::Lookup(lookup) => self.resolver.as_mut()?.question(&self.config, lookup),
+            Errand::List(list) => self.resolver.as_mut()?.list_question(&self.config, list),
             Errand::Fetch(fetch) => self.authenticator.question(&self.config.auth, fetch, node),
         }
     }
 
     /// Takes in what came of an errand's call.
     pub fn answered(&mut self, errand: Errand, answer: Answer<'_>, node: &impl Node) -> Answered {
+        if let Answer::Http { body: Some(body), .. } = answer {
+            node.add(Counter::CalloutBytes, u64::try_from(body.len()).unwrap_or_default());
+        }
         match (errand, self.resolver.as_mut()) {
             (Errand::Lookup(lookup), Some(resolver)) => resolver.answered(&self.config, lookup, answer, node),
-            (Errand::Lookup(_), None) => Answered::FORGOTTEN,
+            (Errand::List(list), Some(resolver)) => resolver.list_answered(&self.config, list, answer, node),
+            (Errand::Lookup(_) | Errand::List(_), None) => Answered::FORGOTTEN,
             (Errand::Fetch(fetch), _) => self.authenticator.answered(&self.config.auth, fetch, answer, node),
         }
     }
@@ -65,18 +76,23 @@ impl Engine {
         self.sanitizer.edits(trailers, Place::Trailers)
     }
 
-    /// Takes what this engine has counted out of the node's gauges, before it goes.
-    pub fn close(&mut self, node: &impl Node) {
-        if let Some(resolver) = self.resolver.as_mut() {
-            resolver.close(node);
-        }
+    /// Carries out the events of a delivery whose body has come. Whether it was accepted shows in the
+    /// reply; afterwards [`Self::take_errands`] may have something to start.
+    pub fn receive(&mut self, delivery: &Delivery, node: &impl Node) -> Result<Reply, Denial> {
+        events::receive(self, delivery, node)
+    }
+
+    /// The errands that nobody waits for and that must be started now. Asked for after everything
+    /// else that is called here.
+    pub fn take_errands(&mut self) -> Vec<Errand> {
+        self.resolver.as_mut().map(Resolver::take_errands).unwrap_or_default()
     }
 
     /// Does what is due by time alone, at the start too. Gives the errands that must be started
     /// now, and what the log should hear of.
     pub fn tick(&mut self, node: &impl Node) -> (Vec<Errand>, Vec<Remark>) {
-        if let Some(resolver) = self.resolver.as_mut() {
-            resolver.tick(node);
+        if let (Some(resolver), Some(manager)) = (self.resolver.as_mut(), &self.config.tenant_manager) {
+            resolver.tick(manager, node);
         }
         self.authenticator.tick(&self.config.auth, node)
     }

@@ -1,10 +1,9 @@
 //! Calls that the shell makes for the engine, and what requests wait for.
 
 use std::fmt;
-use std::rc::Rc;
 
 use crate::remark::Remark;
-use crate::resolve::{LookupId, Outcome};
+use crate::resolve::{ListId, LookupId, Tidings};
 
 /// What a waiting request is given beyond the time of the call, for the way of the answer.
 pub(crate) const GRACE_MS: u64 = 500;
@@ -21,6 +20,8 @@ pub enum Errand {
     Lookup(LookupId),
     /// To an issuer, for its keys.
     Fetch(FetchId),
+    /// To the Tenant Manager, for the list of active tenants.
+    List(ListId),
 }
 
 /// Names one fetch of an issuer's keys by this worker.
@@ -40,6 +41,7 @@ impl Errand {
         let (kind, issuer, serial) = match self {
             Self::Lookup(lookup) => (0u8, 0, lookup.number()),
             Self::Fetch(FetchId { issuer, serial }) => (1, u64::try_from(issuer).unwrap_or(u64::MAX), serial),
+            Self::List(ListId(number)) => (2, 0, number),
         };
         let mut bytes = Vec::with_capacity(Self::BYTES);
         bytes.push(kind);
@@ -57,6 +59,7 @@ impl Errand {
         match (kind, issuer) {
             (0, 0) => Some(Self::Lookup(LookupId::from_number(serial))),
             (1, issuer) => Some(Self::Fetch(FetchId { issuer, serial })),
+            (2, 0) => Some(Self::List(ListId(serial))),
             _ => None,
         }
     }
@@ -97,6 +100,8 @@ pub enum Answer<'a> {
     Http {
         /// `:status`; 0 when it cannot be read.
         status: u16,
+        /// `Retry-After` in whole seconds (RFC 9110 §10.2.3), where the answer has one in that form.
+        retry_after_seconds: Option<u32>,
         /// The body, or `None` when it is larger than [`crate::engine::Engine::max_body_bytes`].
         body: Option<&'a [u8]>,
     },
@@ -130,7 +135,7 @@ impl Answered {
 #[derive(Debug, Clone)]
 pub enum Learned {
     /// What is known of the tenant.
-    Outcome(Rc<Outcome>),
+    Tenant(Tidings),
     /// That the keys of their issuer are worth another look.
     Keys,
 }
@@ -144,6 +149,7 @@ mod tests {
         for errand in [
             Errand::Lookup(LookupId::from_number(u64::MAX)),
             Errand::Fetch(FetchId { issuer: 31, serial: 7 }),
+            Errand::List(ListId(9)),
         ] {
             let bytes = errand.to_bytes();
             assert_eq!(bytes.len(), Errand::BYTES);
@@ -151,7 +157,7 @@ mod tests {
             assert_eq!(Errand::from_bytes(&bytes[..16]), None);
             assert_eq!(Errand::from_bytes(&[bytes, vec![0]].concat()), None);
         }
-        assert_eq!(Errand::from_bytes(&[2; Errand::BYTES]), None);
+        assert_eq!(Errand::from_bytes(&[3; Errand::BYTES]), None);
         assert_eq!(Errand::from_bytes(&[]), None);
     }
 }

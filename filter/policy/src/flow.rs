@@ -6,6 +6,7 @@ use crate::denial::{Denial, Reply};
 use crate::enforce;
 use crate::engine::Engine;
 use crate::errand::{Awaited, Errand, Learned};
+use crate::events::{self, Delivery};
 use crate::node::{Node, Now};
 use crate::path::{self, Destination, Route};
 use crate::request::RequestHead;
@@ -23,7 +24,15 @@ pub enum Step {
         /// Applied in order, all of them or the request is not forwarded.
         edits: Vec<Edit>,
         /// What is counted once it has been let go.
-        counter: Option<Counter>,
+        counters: Vec<Counter>,
+    },
+    /// The request brings tenant events: its head goes on, its body is collected and given to
+    /// [`Engine::receive`], and it is answered then.
+    Receive {
+        /// Applied in order, all of them or the request is not let go.
+        edits: Vec<Edit>,
+        /// What its body is collected in.
+        delivery: Delivery,
     },
     /// The request is answered.
     Reply(Refused),
@@ -54,7 +63,7 @@ impl Refused {
     /// One line for the log, without anything secret: status, code, and whom it concerns as far
     /// as that was proven.
     pub fn summary(&self) -> String {
-        let mut line = format!("denied {} {}", self.reply.status, self.reply.code.as_str());
+        let mut line = format!("denied {} {}", self.reply.status, self.reply.details);
         if let Some(tenant) = &self.tenant {
             line = format!("{line} tenant={}", tenant.as_str());
         }
@@ -62,6 +71,17 @@ impl Refused {
             line = format!("{line} module={}", module.as_str());
         }
         line
+    }
+
+    /// A refusal of which nothing but the denial is known.
+    pub fn by(denial: Denial) -> Self {
+        Self {
+            reply: denial.reply(false),
+            edits: Vec::new(),
+            denial,
+            tenant: None,
+            module: None,
+        }
     }
 
     /// What the reply does not say: which check failed.
@@ -93,6 +113,7 @@ pub struct AwaitingKeys {
 pub struct AwaitingTenant {
     wait: resolve::Wait,
     tenant: TenantId,
+    traceparent: Option<String>,
     request: Request,
 }
 
@@ -118,11 +139,25 @@ impl RequestFlow {
     pub fn start(engine: &mut Engine, head: &RequestHead<'_>, node: &impl Node) -> Step {
         let grpc = head.is_grpc();
         let config = &engine.config;
+        if let Some(events) = config.events.as_ref().filter(|events| events::is_addressed(events, head)) {
+            let mut edits = engine.sanitizer.edits(head, Place::Public);
+            return match events::accept(events, head) {
+                Ok(more) => {
+                    edits.extend(more);
+                    let delivery = Delivery::default();
+                    Step::Receive { edits, delivery }
+                }
+                Err(denial) => refuse(denial, grpc, edits, Known::default(), node),
+            };
+        }
         let to = match path::route(&config.paths, &config.modules, head) {
             Ok(Route::Protected(to)) => to,
             Ok(Route::Public) => {
                 let edits = engine.sanitizer.edits(head, Place::Public);
-                return Step::Forward { edits, counter: None };
+                return Step::Forward {
+                    edits,
+                    counters: Vec::new(),
+                };
             }
             Err(denial) => {
                 let edits = engine.sanitizer.edits(head, Place::Protected);
@@ -173,19 +208,34 @@ impl RequestFlow {
                 let identity = identify(&engine.config, authentication);
                 request.go_on(engine, identity, || traceparent, Vec::new(), now, node)
             }
-            Self::AwaitingTenant(AwaitingTenant { tenant, request, .. }) => match resumption {
-                Resumption::Learned(Learned::Outcome(outcome)) => {
-                    request.finish(engine, tenant, Some(outcome), Vec::new(), node)
+            Self::AwaitingTenant(waiting) => {
+                let AwaitingTenant {
+                    wait,
+                    tenant,
+                    traceparent,
+                    request,
+                } = waiting;
+                let (Some(manager), Some(resolver)) = (&engine.config.tenant_manager, &mut engine.resolver) else {
+                    return request.finish(engine, tenant, None, Vec::new(), node);
+                };
+                let outcome = match resumption {
+                    Resumption::Learned(Learned::Tenant(tidings)) => resolver.still_true(tidings, node),
+                    Resumption::Learned(Learned::Keys) => None,
+                    Resumption::DeadlinePassed => {
+                        let now = Now::of(node);
+                        Some(resolver.give_up(manager, &tenant, (now, node)))
+                    }
+                };
+                match outcome {
+                    Some(outcome) => request.finish(engine, tenant, Some(&outcome), Vec::new(), node),
+                    None => {
+                        let deadline_ms = Some(wait.deadline_ms);
+                        // Its seat is free before it takes another.
+                        drop(wait);
+                        request.resolve(engine, tenant, (|| traceparent, deadline_ms), Vec::new(), Now::of(node), node)
+                    }
                 }
-                Resumption::Learned(Learned::Keys) | Resumption::DeadlinePassed => {
-                    let known = Known {
-                        tenant: Some(tenant),
-                        module: Some(request.to.module),
-                    };
-                    let denial = Denial::ManagerUnavailable(None);
-                    refuse(denial, request.grpc, Vec::new(), known, node)
-                }
-            },
+            }
         }
     }
 }
@@ -229,26 +279,39 @@ impl Request {
             }
             Err(denial) => return refuse(denial, self.grpc, sanitizing, Known::default(), node),
         };
+        self.resolve(engine, tenant, (traceparent, None), sanitizing, now, node)
+    }
+
+    /// From the tenant on. `deadline_ms` is that of a request that has waited before.
+    fn resolve(
+        self,
+        engine: &mut Engine,
+        tenant: TenantId,
+        (traceparent, deadline_ms): (impl FnOnce() -> Option<String>, Option<u64>),
+        sanitizing: Vec<Edit>,
+        now: Now,
+        node: &impl Node,
+    ) -> Step {
         let (Some(manager), Some(resolver)) = (&engine.config.tenant_manager, &mut engine.resolver) else {
             return self.finish(engine, tenant, None, sanitizing, node);
         };
-        match resolver.resolve(manager, &tenant, traceparent, now, node) {
-            Ok(Resolution::Known(outcome)) => self.finish(engine, tenant, Some(&outcome), sanitizing, node),
-            Ok(Resolution::Wait(wait)) => Step::Wait {
-                edits: sanitizing,
-                begins: wait.begins,
-                flow: RequestFlow::AwaitingTenant(AwaitingTenant {
-                    wait,
-                    tenant,
-                    request: self,
-                }),
-            },
-            Err(denial) => {
-                let known = Known {
-                    tenant: Some(tenant),
-                    module: Some(self.to.module),
-                };
-                refuse(denial, self.grpc, sanitizing, known, node)
+        match resolver.resolve(manager, &tenant, deadline_ms, now, node) {
+            Resolution::Known(outcome) => self.finish(engine, tenant, Some(&outcome), sanitizing, node),
+            Resolution::Wait(wait) => {
+                let traceparent = traceparent();
+                if wait.begins.is_some() {
+                    resolver.trace(&wait, traceparent.as_deref());
+                }
+                Step::Wait {
+                    edits: sanitizing,
+                    begins: wait.begins,
+                    flow: RequestFlow::AwaitingTenant(AwaitingTenant {
+                        wait,
+                        tenant,
+                        traceparent,
+                        request: self,
+                    }),
+                }
             }
         }
     }
@@ -267,14 +330,24 @@ impl Request {
             tenant: Some(tenant.clone()),
             module: Some(to.module.clone()),
         };
-        let edits = enforce::admit(tenant, to, outcome)
-            .and_then(|admitted| scope::edits(&engine.config.scope, &keys, &admitted));
-        match edits {
-            Ok(edits) => {
-                let edits = scope::after(sanitizing, edits);
+        let allow_unavailable = engine
+            .config
+            .tenant_manager
+            .as_ref()
+            .is_some_and(|manager| manager.allow_unavailable);
+        let admitted = enforce::admit(tenant, to, outcome, allow_unavailable).and_then(|admitted| {
+            let edits = scope::edits(&engine.config.scope, &keys, &admitted)?;
+            Ok((edits, admitted.is_unverified()))
+        });
+        match admitted {
+            Ok((edits, is_unverified)) => {
+                let mut counters = vec![Counter::TenantMessagesProcessed];
+                if is_unverified {
+                    counters.push(Counter::UnverifiedRequests);
+                }
                 Step::Forward {
-                    edits,
-                    counter: Some(Counter::TenantMessagesProcessed),
+                    edits: scope::after(sanitizing, edits),
+                    counters,
                 }
             }
             Err(denial) => refuse(denial, grpc, sanitizing, known, node),
@@ -291,7 +364,7 @@ struct Known {
 
 fn refuse(denial: Denial, grpc: bool, edits: Vec<Edit>, known: Known, node: &impl Node) -> Step {
     let reply = denial.reply(grpc);
-    node.count(Counter::Denials(reply.code));
+    node.count(Counter::Denials(denial.code()));
     if let Some(refusal) = denial.auth_refusal() {
         node.count(Counter::AuthRefusals(refusal));
     }

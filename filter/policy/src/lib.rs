@@ -34,6 +34,7 @@
 pub mod config;
 pub mod denial;
 pub mod errand;
+pub mod events;
 pub mod json;
 pub mod node;
 pub mod remark;

@@ -1,8 +1,9 @@
 //! What the engine asks of its surroundings.
 
-use crate::telemetry::{Counter, Gauge};
+use crate::telemetry::{Counter, Gauge, Histogram};
 
-/// The node as one worker sees it: its clocks, its counters, and what the host can do.
+/// The node as one worker sees it: its clocks, its counters, the store that its workers share, and
+/// what the host can do.
 ///
 /// The filter implements it with hostcalls, tests with plain values. None of the methods can fail, and
 /// each may be called at any time but [`Node::dynamic_metadata`], which is about a request.
@@ -10,18 +11,46 @@ pub trait Node {
     /// The real time as milliseconds since the Unix epoch. For token times only: it may jump.
     fn realtime_ms(&self) -> u64;
 
-    /// A clock that never goes back, in milliseconds from an arbitrary start. For everything
-    /// that lasts.
+    /// A clock that never goes back, in milliseconds from an arbitrary start that all workers of the
+    /// node have in common. For everything that lasts.
     fn monotonic_ms(&self) -> u64;
 
     /// A number that workers do not have in common, evenly spread. For jitter, not for secrets.
     fn random(&self) -> u32;
 
     /// Adds one to a node-wide counter.
-    fn count(&self, counter: Counter);
+    fn count(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Adds to a node-wide counter.
+    fn add(&self, counter: Counter, by: u64);
 
     /// Moves a node-wide gauge.
     fn adjust(&self, gauge: Gauge, by: i64);
+
+    /// Sets a node-wide gauge.
+    fn set(&self, gauge: Gauge, to: u64);
+
+    /// Adds a sample to a node-wide histogram.
+    fn observe(&self, histogram: Histogram, sample: u64);
+
+    /// What the workers of the node share under a key.
+    fn shared(&self, key: &str) -> Shared;
+
+    /// Writes what the workers share under a key, if nobody has written there since it was read.
+    ///
+    /// # Errors
+    ///
+    /// [`NotWritten`]; nothing has changed then.
+    fn share(&self, key: &str, value: &[u8], expected: Version) -> Result<(), NotWritten>;
+
+    /// A number that moves whenever [`Node::ring`] is called by a worker of the node; `None` where the
+    /// host has no cheap one.
+    fn bell(&self) -> Option<u64>;
+
+    /// Moves the number of [`Node::bell`].
+    fn ring(&self);
 
     /// The host's own check of a signature; `None` where it has none to offer. The sizes of keys
     /// and their binding to algorithms are not its business.
@@ -30,6 +59,42 @@ pub trait Node {
     /// The dynamic metadata of the present request, as `envoy.config.core.v3.Metadata` in
     /// protobuf; `None` where there is none.
     fn dynamic_metadata(&self) -> Option<Vec<u8>>;
+}
+
+/// What the workers share under one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// The bytes; empty where nothing was ever written.
+    pub value: Vec<u8>,
+    /// What [`Node::share`] wants to know. Every write gives a key another one.
+    pub version: Version,
+}
+
+impl Shared {
+    /// A key that was never written.
+    pub const NOTHING: Self = Self {
+        value: Vec::new(),
+        version: Version::ABSENT,
+    };
+}
+
+/// Which of the writes to a key was seen last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version(pub u32);
+
+impl Version {
+    /// Of a key that was never written: hosts of ABI 0.2.1 take any version for a missing key and this
+    /// one for no other.
+    pub const ABSENT: Self = Self(u32::MAX);
+}
+
+/// Why a write did not happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotWritten {
+    /// Somebody else has written in between.
+    Outpaced,
+    /// The host refused.
+    Refused,
 }
 
 /// Both clocks, read once for all that a request does at one moment.
@@ -93,4 +158,10 @@ impl Hash {
             Self::Sha512 => 64,
         }
     }
+}
+
+/// A random part of `whole`, from nothing to all of it.
+pub(crate) fn part_of(whole: u64, node: &impl Node) -> u64 {
+    let share = u128::from(whole).saturating_mul(u128::from(node.random())) >> u32::BITS;
+    u64::try_from(share).unwrap_or(whole)
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::authn::RefusedKey;
 use crate::config::shown;
+use crate::resolve::Useless;
 use crate::telemetry::{FetchFailure, LookupFailure};
 
 /// Something that an operator should know.
@@ -12,6 +13,22 @@ use crate::telemetry::{FetchFailure, LookupFailure};
 pub enum Remark {
     /// Lookups fail; said once a minute and kind.
     LookupsFail(LookupFailure),
+    /// The circuit to the Tenant Manager has opened.
+    CircuitOpened {
+        /// The Envoy cluster that is left alone.
+        cluster: String,
+        /// How many lookups failed one after the other.
+        failures: u32,
+        /// For how long.
+        seconds: u64,
+    },
+    /// The circuit to the Tenant Manager has closed.
+    CircuitClosed {
+        /// The Envoy cluster that is asked again.
+        cluster: String,
+    },
+    /// The list of active tenants changes nothing.
+    ListUseless(Useless),
     /// The keys of an issuer cannot be fetched; said once a minute, issuer and reason.
     FetchesFail {
         /// What its tokens say in `iss`.
@@ -84,11 +101,13 @@ impl Remark {
     pub fn is_warning(&self) -> bool {
         match self {
             Self::LookupsFail(_)
+            | Self::CircuitOpened { .. }
+            | Self::ListUseless(_)
             | Self::FetchesFail { .. }
             | Self::KeyRefused { .. }
             | Self::MoreKeysRefused { .. }
             | Self::KeysExpired { .. } => true,
-            Self::FetchesAgain { .. } | Self::KeysChanged { .. } => false,
+            Self::CircuitClosed { .. } | Self::FetchesAgain { .. } | Self::KeysChanged { .. } => false,
         }
     }
 }
@@ -102,6 +121,20 @@ impl fmt::Display for Remark {
                 failure.name(),
                 failure.meaning()
             ),
+            Self::CircuitOpened {
+                cluster,
+                failures,
+                seconds,
+            } => write!(
+                f,
+                "circuit to the tenant manager in cluster `{}` open for {seconds} s after {failures} failures: known tenants \
+                 are served from the cache, others answered 503",
+                shown(cluster)
+            ),
+            Self::CircuitClosed { cluster } => {
+                write!(f, "circuit to the tenant manager in cluster `{}` closed", shown(cluster))
+            }
+            Self::ListUseless(why) => write!(f, "the list of active tenants changes nothing: {}", why.meaning()),
             Self::FetchesFail {
                 issuer,
                 cluster,

@@ -31,6 +31,11 @@ impl Seats {
         Some(Seat(Rc::clone(&self.taken)))
     }
 
+    /// Whether a place is free.
+    pub(crate) fn are_left(&self) -> bool {
+        self.taken.get() < self.max
+    }
+
     #[cfg(test)]
     pub(crate) fn taken(&self) -> usize {
         self.taken.get()

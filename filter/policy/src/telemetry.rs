@@ -1,4 +1,4 @@
-//! Every counter and gauge, with when it moves.
+//! Every counter, gauge and histogram, with when it moves.
 //!
 //! Names with a tag are written so that Envoy's `stats_tags` can take the tag out again:
 //! `name.tag=value~` becomes `name{tag="value"}` with the tag rules of `envoy/envoy.yaml`.
@@ -7,15 +7,52 @@
 use crate::authn::Refusal;
 use crate::denial::Code;
 
+/// Values of a tag: each a word.
+macro_rules! words {
+    ($(#[$doc:meta])* pub enum $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+
+        impl $name {
+            /// Every one there is.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The word.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            fn place(self) -> usize {
+                place(Self::ALL, self)
+            }
+        }
+    };
+}
+
+/// Counters without a tag.
+macro_rules! singles {
+    ($($variant:ident = $name:literal),+ $(,)?) => {
+        impl Counter {
+            const SINGLES: &[Self] = &[$(Self::$variant),+];
+
+            fn single_name(self) -> Option<&'static str> {
+                match self {
+                    $(Self::$variant => Some($name),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
 /// Counters: they only grow, and all workers of a node add to the same ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Counter {
-    /// The Tenant Manager answered a lookup with a usable record.
-    TenantConnections,
-    /// A lookup failed; the Tenant Manager said nothing that can be used.
-    TenantConnectionErrors(LookupFailure),
     /// A request was let go in a tenant's name.
     TenantMessagesProcessed,
+    /// The Tenant Manager answered a lookup with a usable record.
+    TenantConnections,
     /// A key of a JWK set was refused when it was loaded; one of a fetched set is counted when it
     /// is seen first. Each VM loads the set: one bad key counts once for every worker, once for
     /// the main thread and, of a set in the configuration, once for its trial run.
@@ -23,94 +60,111 @@ pub enum Counter {
     /// An issuer's keys were asked for, by a worker, the main thread or the trial run of a
     /// configuration.
     JwksFetches,
-    /// A fetch brought no usable set.
-    JwksFetchErrors(FetchFailure),
     /// The signature of a token was checked: the token was not remembered.
     TokensVerified,
     /// A bound was reached: a verified token that still held left a full cache.
     TokenCacheEvictions,
-    /// A caller was not believed, for this reason.
-    AuthRefusals(Refusal),
     /// A bound was reached: a request was turned away because too many waited already, or too
     /// many lookups were under way.
     LookupsOverloaded,
-    /// A bound was reached: a tenant that was still fresh left a full cache.
+    /// A bound was reached: a tenant that was still fresh left a full cache of a worker.
     CacheEvictions,
+    /// The circuit to the Tenant Manager opened.
+    CircuitOpened,
+    /// The list of active tenants changed nothing: it did not come, or could not be believed.
+    DiscoveryErrors,
+    /// A tenant was listed as active and is not any more.
+    DiscoveryGone,
+    /// With `on_unavailable: allow`, a request was let go on its verified claim alone.
+    UnverifiedRequests,
+    /// Bytes that answers to lookups and to questions for lists and keys had in their bodies.
+    CalloutBytes,
+    /// A lookup failed; the Tenant Manager said nothing that can be used.
+    TenantConnectionErrors(LookupFailure),
+    /// A fetch brought no usable set.
+    JwksFetchErrors(FetchFailure),
+    /// What a cache had to say about a request's tenant.
+    CacheLookups(Level, CacheOutcome),
+    /// A caller was not believed, for this reason.
+    AuthRefusals(Refusal),
     /// A request was denied with this code.
     Denials(Code),
+    /// An event came.
+    Events(EventType, EventOutcome),
 }
 
-/// Why a lookup failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LookupFailure {
-    /// The call could not be made (unknown cluster, no endpoint) or was reset in mid-answer.
-    Unreachable,
-    /// The Tenant Manager answered with a 5xx status, or Envoy in its place: 503 for a refused
-    /// connection, 504 when nothing came in time.
-    ServerError,
-    /// Every configured API key was answered with 401.
-    Unauthorized,
-    /// Any other status that the answer table does not know as an outcome.
-    UnexpectedStatus,
-    /// A 200 whose body is too large, no valid record, or about another tenant.
-    BadRecord,
+singles! {
+    TenantMessagesProcessed = "tenant_messages_processed_total",
+    TenantConnections = "tenant_connections_total",
+    KeysRefused = "tenantgate_keys_refused_total",
+    JwksFetches = "tenantgate_jwks_fetches_total",
+    TokensVerified = "tenantgate_tokens_verified_total",
+    TokenCacheEvictions = "tenantgate_token_cache_evictions_total",
+    LookupsOverloaded = "tenantgate_lookups_overloaded_total",
+    CacheEvictions = "tenantgate_cache_evictions_total",
+    CircuitOpened = "tenantgate_circuit_opened_total",
+    DiscoveryErrors = "tenantgate_discovery_errors_total",
+    DiscoveryGone = "tenantgate_discovery_gone_total",
+    UnverifiedRequests = "tenantgate_unverified_requests_total",
+    CalloutBytes = "tenantgate_callout_response_bytes_total",
+}
+
+words! {
+    /// Why a lookup failed.
+    pub enum LookupFailure {
+        /// The call could not be made (unknown cluster, no endpoint) or was reset in mid-answer.
+        Unreachable = "unreachable",
+        /// The Tenant Manager answered with a 5xx status, or Envoy in its place: 503 for a refused
+        /// connection, 504 when nothing came in time.
+        ServerError = "server_error",
+        /// Every configured API key was answered with 401.
+        Unauthorized = "unauthorized",
+        /// 429: the Tenant Manager wants to be left alone.
+        RateLimited = "rate_limited",
+        /// 400 or another 4xx without a meaning here: it does not like the question.
+        Rejected = "rejected",
+        /// A status that the answer table does not know: 2xx other than 200, 3xx.
+        UnexpectedStatus = "unexpected_status",
+        /// A 200 whose body is too large, no valid record, or about another tenant.
+        BadRecord = "bad_record",
+    }
 }
 
 impl LookupFailure {
-    /// The failure as a word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Unreachable => "unreachable",
-            Self::ServerError => "server_error",
-            Self::Unauthorized => "unauthorized",
-            Self::UnexpectedStatus => "unexpected_status",
-            Self::BadRecord => "bad_record",
-        }
-    }
-
     /// What it means, for the person on call.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Unreachable => "the call was reset or could not be made (no such cluster, no endpoint)",
             Self::ServerError => "5xx, or Envoy's own 503 and 504 for no connection and no answer in time",
             Self::Unauthorized => "every API key is answered with 401",
+            Self::RateLimited => "429, nobody asks for as long as it says",
+            Self::Rejected => "400 or another 4xx without a meaning here; the tenant is not asked about for a second",
             Self::UnexpectedStatus => "a status without a meaning here",
             Self::BadRecord => "a 200 that is too large, no record, or about another tenant",
         }
     }
 }
 
-/// Why a fetch of keys failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FetchFailure {
-    /// The call could not be made (unknown cluster, no endpoint), was reset or got lost.
-    Unreachable,
-    /// 5xx, or Envoy in the issuer's place: 503 for a refused connection, 504 when nothing came in
-    /// time.
-    ServerError,
-    /// Any other status but 200.
-    UnexpectedStatus,
-    /// A 200 with more than 256 KiB.
-    TooLarge,
-    /// A 200 that is no strict JSON object with a list `keys`.
-    BadSet,
-    /// A JWK set without a key that can be used with the issuer's `algorithms`.
-    NoUsableKey,
+words! {
+    /// Why a fetch of keys failed.
+    pub enum FetchFailure {
+        /// The call could not be made (unknown cluster, no endpoint), was reset or got lost.
+        Unreachable = "unreachable",
+        /// 5xx, or Envoy in the issuer's place: 503 for a refused connection, 504 when nothing came in
+        /// time.
+        ServerError = "server_error",
+        /// Any other status but 200.
+        UnexpectedStatus = "unexpected_status",
+        /// A 200 with more than 256 KiB.
+        TooLarge = "too_large",
+        /// A 200 that is no strict JSON object with a list `keys`.
+        BadSet = "bad_set",
+        /// A JWK set without a key that can be used with the issuer's `algorithms`.
+        NoUsableKey = "no_usable_key",
+    }
 }
 
 impl FetchFailure {
-    /// The failure as a word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Unreachable => "unreachable",
-            Self::ServerError => "server_error",
-            Self::UnexpectedStatus => "unexpected_status",
-            Self::TooLarge => "too_large",
-            Self::BadSet => "bad_set",
-            Self::NoUsableKey => "no_usable_key",
-        }
-    }
-
     /// What it means, for the person on call.
     pub fn meaning(self) -> &'static str {
         match self {
@@ -124,131 +178,230 @@ impl FetchFailure {
     }
 }
 
+words! {
+    /// Whose cache.
+    pub enum Level {
+        /// The worker's (L1).
+        Local = "local",
+        /// The node's (L2); what it does not have is asked for.
+        Shared = "shared",
+    }
+}
+
+words! {
+    /// What a cache had.
+    pub enum CacheOutcome {
+        /// A fresh record.
+        Hit = "hit",
+        /// A record a little too old, served while it is asked for anew.
+        Stale = "stale",
+        /// A refusal.
+        Negative = "negative",
+        /// Nothing.
+        Miss = "miss",
+        /// A record that serves because the Tenant Manager is unavailable.
+        Fallback = "fallback",
+    }
+}
+
+words! {
+    /// What an event is about.
+    pub enum EventType {
+        /// `tenant.created`.
+        TenantCreated = "tenant_created",
+        /// `tenant.activated`.
+        TenantActivated = "tenant_activated",
+        /// `tenant.updated`.
+        TenantUpdated = "tenant_updated",
+        /// `tenant.suspended`.
+        TenantSuspended = "tenant_suspended",
+        /// `tenant.deleted`.
+        TenantDeleted = "tenant_deleted",
+        /// `tenant.service.associated`.
+        ServiceAssociated = "tenant_service_associated",
+        /// `tenant.service.disassociated`.
+        ServiceDisassociated = "tenant_service_disassociated",
+        /// `tenant.service.suspended`.
+        ServiceSuspended = "tenant_service_suspended",
+        /// `tenant.service.purged`.
+        ServicePurged = "tenant_service_purged",
+        /// `tenant.service.reactivated`.
+        ServiceReactivated = "tenant_service_reactivated",
+        /// `tenant.credentials.rotated`.
+        CredentialsRotated = "tenant_credentials_rotated",
+        /// `tenant.connections.updated`.
+        ConnectionsUpdated = "tenant_connections_updated",
+        /// `tenant.cache.invalidate`.
+        CacheInvalidate = "tenant_cache_invalidate",
+        /// `cache.invalidate_all`.
+        InvalidateAll = "cache_invalidate_all",
+        /// Any other.
+        Unknown = "unknown",
+    }
+}
+
+words! {
+    /// What became of an event.
+    pub enum EventOutcome {
+        /// It was carried out.
+        Applied = "applied",
+        /// A later one about the tenant had been carried out before.
+        Outdated = "outdated",
+        /// It is about another service.
+        OtherService = "other_service",
+        /// It is about another environment.
+        OtherEnvironment = "other_environment",
+        /// Its type has no meaning here.
+        Unknown = "unknown",
+        /// It cannot be read.
+        Malformed = "malformed",
+    }
+}
+
 /// Gauges: they go up and down, shared by all workers of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Gauge {
-    /// Tenant records that workers hold in their caches, summed over the workers.
+    /// Records of active tenants in the node's cache, forgotten ones not swept out yet included.
     TenantConsumersActive,
+    /// 0: the circuit to the Tenant Manager is closed; 1: open; 2: half-open, a probe is under way.
+    BreakerState,
+    /// Requests that wait.
+    Waiters,
+    /// Moves with every change that other workers must hear of. What it shows means nothing.
+    Bell,
+}
+
+/// Histograms, shared by all workers of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Histogram {
+    /// From the beginning of a lookup to its answer, in milliseconds.
+    LookupDuration,
 }
 
 impl Counter {
-    /// The counters without those of denials. Each stands at its [`Counter::index`].
-    const FIXED: [Self; 19] = [
-        Self::TenantConnections,
-        Self::TenantConnectionErrors(LookupFailure::Unreachable),
-        Self::TenantConnectionErrors(LookupFailure::ServerError),
-        Self::TenantConnectionErrors(LookupFailure::Unauthorized),
-        Self::TenantConnectionErrors(LookupFailure::UnexpectedStatus),
-        Self::TenantConnectionErrors(LookupFailure::BadRecord),
-        Self::TenantMessagesProcessed,
-        Self::KeysRefused,
-        Self::LookupsOverloaded,
-        Self::CacheEvictions,
-        Self::JwksFetches,
-        Self::JwksFetchErrors(FetchFailure::Unreachable),
-        Self::JwksFetchErrors(FetchFailure::ServerError),
-        Self::JwksFetchErrors(FetchFailure::UnexpectedStatus),
-        Self::JwksFetchErrors(FetchFailure::TooLarge),
-        Self::JwksFetchErrors(FetchFailure::BadSet),
-        Self::JwksFetchErrors(FetchFailure::NoUsableKey),
-        Self::TokensVerified,
-        Self::TokenCacheEvictions,
-    ];
-
-    /// Every counter there is, in the order of [`Counter::index`], so that all of them can be
-    /// shown before they move.
+    /// Every counter there is, in the order of [`Counter::index`].
     pub fn all() -> impl Iterator<Item = Self> {
-        Self::FIXED
-            .into_iter()
+        let caches = Level::ALL
+            .iter()
+            .flat_map(|level| CacheOutcome::ALL.iter().map(|outcome| Self::CacheLookups(*level, *outcome)));
+        let events = EventType::ALL
+            .iter()
+            .flat_map(|kind| EventOutcome::ALL.iter().map(|outcome| Self::Events(*kind, *outcome)));
+        Self::SINGLES
+            .iter()
+            .copied()
+            .chain(caches)
+            .chain(LookupFailure::ALL.iter().copied().map(Self::TenantConnectionErrors))
+            .chain(FetchFailure::ALL.iter().copied().map(Self::JwksFetchErrors))
             .chain(Code::ALL.iter().copied().map(Self::Denials))
             .chain(Refusal::ALL.iter().copied().map(Self::AuthRefusals))
+            .chain(events)
     }
 
     /// The place in [`Counter::all`].
     pub fn index(self) -> usize {
+        const CACHES: usize = Counter::SINGLES.len();
+        const LOOKUPS: usize = CACHES.saturating_add(Level::ALL.len().saturating_mul(CacheOutcome::ALL.len()));
+        const FETCHES: usize = LOOKUPS.saturating_add(LookupFailure::ALL.len());
+        const DENIALS: usize = FETCHES.saturating_add(FetchFailure::ALL.len());
+        const REFUSALS: usize = DENIALS.saturating_add(Code::ALL.len());
+        const EVENTS: usize = REFUSALS.saturating_add(Refusal::ALL.len());
+        let within = |row: usize, rows: usize, column: usize| row.saturating_mul(rows).saturating_add(column);
         match self {
-            Self::TenantConnections => 0,
-            Self::TenantConnectionErrors(LookupFailure::Unreachable) => 1,
-            Self::TenantConnectionErrors(LookupFailure::ServerError) => 2,
-            Self::TenantConnectionErrors(LookupFailure::Unauthorized) => 3,
-            Self::TenantConnectionErrors(LookupFailure::UnexpectedStatus) => 4,
-            Self::TenantConnectionErrors(LookupFailure::BadRecord) => 5,
-            Self::TenantMessagesProcessed => 6,
-            Self::KeysRefused => 7,
-            Self::LookupsOverloaded => 8,
-            Self::CacheEvictions => 9,
-            Self::JwksFetches => 10,
-            Self::JwksFetchErrors(FetchFailure::Unreachable) => 11,
-            Self::JwksFetchErrors(FetchFailure::ServerError) => 12,
-            Self::JwksFetchErrors(FetchFailure::UnexpectedStatus) => 13,
-            Self::JwksFetchErrors(FetchFailure::TooLarge) => 14,
-            Self::JwksFetchErrors(FetchFailure::BadSet) => 15,
-            Self::JwksFetchErrors(FetchFailure::NoUsableKey) => 16,
-            Self::TokensVerified => 17,
-            Self::TokenCacheEvictions => 18,
-            Self::Denials(code) => {
-                let place = Code::ALL.iter().position(|other| *other == code);
-                Self::FIXED.len().saturating_add(place.unwrap_or_default())
+            Self::CacheLookups(level, outcome) => {
+                CACHES.saturating_add(within(level.place(), CacheOutcome::ALL.len(), outcome.place()))
             }
-            Self::AuthRefusals(refusal) => {
-                let place = Refusal::ALL.iter().position(|other| *other == refusal);
-                Self::FIXED
-                    .len()
-                    .saturating_add(Code::ALL.len())
-                    .saturating_add(place.unwrap_or_default())
+            Self::TenantConnectionErrors(failure) => LOOKUPS.saturating_add(failure.place()),
+            Self::JwksFetchErrors(failure) => FETCHES.saturating_add(failure.place()),
+            Self::Denials(code) => DENIALS.saturating_add(place(Code::ALL, code)),
+            Self::AuthRefusals(refusal) => REFUSALS.saturating_add(place(Refusal::ALL, refusal)),
+            Self::Events(kind, outcome) => {
+                EVENTS.saturating_add(within(kind.place(), EventOutcome::ALL.len(), outcome.place()))
             }
+            single => place(Self::SINGLES, single),
         }
     }
 
+    /// Whether it shows before it moves. Those of events are too many for that.
+    pub fn shows_at_once(self) -> bool {
+        !matches!(self, Self::Events(..))
+    }
+
     /// The name under which the host knows the counter.
-    pub fn name(self) -> &'static str {
+    pub fn name(self) -> String {
         match self {
-            Self::TenantConnections => "tenant_connections_total",
-            Self::TenantConnectionErrors(failure) => match failure {
-                LookupFailure::Unreachable => "tenant_connection_errors_total.reason=unreachable~",
-                LookupFailure::ServerError => "tenant_connection_errors_total.reason=server_error~",
-                LookupFailure::Unauthorized => "tenant_connection_errors_total.reason=unauthorized~",
-                LookupFailure::UnexpectedStatus => "tenant_connection_errors_total.reason=unexpected_status~",
-                LookupFailure::BadRecord => "tenant_connection_errors_total.reason=bad_record~",
-            },
-            Self::TenantMessagesProcessed => "tenant_messages_processed_total",
-            Self::KeysRefused => "tenantgate_keys_refused_total",
-            Self::LookupsOverloaded => "tenantgate_lookups_overloaded_total",
-            Self::CacheEvictions => "tenantgate_cache_evictions_total",
-            Self::JwksFetches => "tenantgate_jwks_fetches_total",
-            Self::JwksFetchErrors(failure) => match failure {
-                FetchFailure::Unreachable => "tenantgate_jwks_fetch_errors_total.reason=unreachable~",
-                FetchFailure::ServerError => "tenantgate_jwks_fetch_errors_total.reason=server_error~",
-                FetchFailure::UnexpectedStatus => "tenantgate_jwks_fetch_errors_total.reason=unexpected_status~",
-                FetchFailure::TooLarge => "tenantgate_jwks_fetch_errors_total.reason=too_large~",
-                FetchFailure::BadSet => "tenantgate_jwks_fetch_errors_total.reason=bad_set~",
-                FetchFailure::NoUsableKey => "tenantgate_jwks_fetch_errors_total.reason=no_usable_key~",
-            },
-            Self::TokensVerified => "tenantgate_tokens_verified_total",
-            Self::TokenCacheEvictions => "tenantgate_token_cache_evictions_total",
-            Self::Denials(code) => code.counter_name(),
-            Self::AuthRefusals(refusal) => refusal.counter_name(),
+            Self::TenantConnectionErrors(failure) => {
+                format!("tenant_connection_errors_total.reason={}~", failure.name())
+            }
+            Self::JwksFetchErrors(failure) => format!("tenantgate_jwks_fetch_errors_total.reason={}~", failure.name()),
+            Self::CacheLookups(level, outcome) => format!(
+                "tenantgate_cache_lookups_total.level={}~.outcome={}~",
+                level.name(),
+                outcome.name()
+            ),
+            Self::Denials(code) => format!("tenantgate_denials_total.code={}~", code.as_str()),
+            Self::AuthRefusals(refusal) => format!("tenantgate_auth_refusals_total.reason={}~", refusal.name()),
+            Self::Events(kind, outcome) => format!(
+                "tenantgate_events_total.type={}~.outcome={}~",
+                kind.name(),
+                outcome.name()
+            ),
+            single => single.single_name().unwrap_or_default().to_owned(),
         }
     }
 }
 
+fn place<T: PartialEq>(all: &[T], one: T) -> usize {
+    all.iter().position(|other| *other == one).unwrap_or_default()
+}
+
 impl Gauge {
+    /// Every gauge there is, in the order of [`Gauge::index`].
+    pub const ALL: [Self; 4] = [
+        Self::TenantConsumersActive,
+        Self::BreakerState,
+        Self::Waiters,
+        Self::Bell,
+    ];
+
+    /// The place in [`Gauge::ALL`].
+    pub fn index(self) -> usize {
+        place(&Self::ALL, self)
+    }
+
     /// The name under which the host knows the gauge.
     pub fn name(self) -> &'static str {
         match self {
             Self::TenantConsumersActive => "tenant_consumers_active",
+            Self::BreakerState => "tenantgate_breaker_state",
+            Self::Waiters => "tenantgate_waiters",
+            Self::Bell => "tenantgate_epoch",
+        }
+    }
+}
+
+impl Histogram {
+    /// The name under which the host knows the histogram.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LookupDuration => "tenantgate_lookup_duration_ms",
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
-    fn every_counter_stands_at_its_index() {
+    fn every_counter_stands_at_its_index_under_a_name_of_its_own() {
+        let mut names = BTreeSet::new();
         for (index, counter) in Counter::all().enumerate() {
             assert_eq!(counter.index(), index, "{}", counter.name());
+            assert!(!counter.name().is_empty(), "{counter:?}");
+            assert!(names.insert(counter.name()), "{counter:?}");
         }
     }
 }

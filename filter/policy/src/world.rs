@@ -1,9 +1,10 @@
 //! The node of this crate's own tests: clocks that stand still until told, counts that can be read.
 
 use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
 
-use crate::node::{Node, SignatureCheck};
-use crate::telemetry::{Counter, Gauge};
+use crate::node::{Node, NotWritten, Shared, SignatureCheck, Version};
+use crate::telemetry::{Counter, Gauge, Histogram};
 
 /// When the tests play, in seconds since the Unix epoch.
 pub(crate) const NOW: u64 = 1_800_000_000;
@@ -16,13 +17,24 @@ pub(crate) struct World {
     /// What [`Node::random`] gives.
     pub(crate) random: Cell<u32>,
     pub(crate) counted: RefCell<Vec<Counter>>,
-    pub(crate) consumers: Cell<i64>,
+    pub(crate) gauges: RefCell<HashMap<Gauge, i64>>,
+    pub(crate) samples: RefCell<Vec<(Histogram, u64)>>,
+    pub(crate) store: RefCell<BTreeMap<String, (u32, Vec<u8>)>>,
+    writes: Cell<u32>,
+    /// How often the bell was rung.
+    pub(crate) rings: Cell<u64>,
+    /// Whether the host has no cheap number.
+    pub(crate) bell_is_broken: Cell<bool>,
     pub(crate) metadata: RefCell<Option<Vec<u8>>>,
 }
 
 impl World {
     pub(crate) fn pass(&self, ms: u64) {
         self.now_ms.set(self.now_ms.get() + ms);
+    }
+
+    pub(crate) fn gauge(&self, gauge: Gauge) -> i64 {
+        self.gauges.borrow().get(&gauge).copied().unwrap_or_default()
     }
 
     pub(crate) fn counts(&self, counter: Counter) -> usize {
@@ -43,12 +55,50 @@ impl Node for World {
         self.random.get()
     }
 
-    fn count(&self, counter: Counter) {
-        self.counted.borrow_mut().push(counter);
+    fn add(&self, counter: Counter, by: u64) {
+        for _ in 0..by {
+            self.counted.borrow_mut().push(counter);
+        }
     }
 
-    fn adjust(&self, _: Gauge, by: i64) {
-        self.consumers.set(self.consumers.get() + by);
+    fn adjust(&self, gauge: Gauge, by: i64) {
+        *self.gauges.borrow_mut().entry(gauge).or_default() += by;
+    }
+
+    fn set(&self, gauge: Gauge, to: u64) {
+        self.gauges.borrow_mut().insert(gauge, i64::try_from(to).unwrap());
+    }
+
+    fn observe(&self, histogram: Histogram, sample: u64) {
+        self.samples.borrow_mut().push((histogram, sample));
+    }
+
+    fn shared(&self, key: &str) -> Shared {
+        match self.store.borrow().get(key) {
+            None => Shared::NOTHING,
+            Some((version, value)) => Shared {
+                value: value.clone(),
+                version: Version(*version),
+            },
+        }
+    }
+
+    fn share(&self, key: &str, value: &[u8], expected: Version) -> Result<(), NotWritten> {
+        let mut store = self.store.borrow_mut();
+        if store.get(key).is_some_and(|(version, _)| Version(*version) != expected) {
+            return Err(NotWritten::Outpaced);
+        }
+        self.writes.set(self.writes.get() + 1);
+        store.insert(key.to_owned(), (self.writes.get(), value.to_vec()));
+        Ok(())
+    }
+
+    fn bell(&self) -> Option<u64> {
+        (!self.bell_is_broken.get()).then(|| self.rings.get())
+    }
+
+    fn ring(&self) {
+        self.rings.set(self.rings.get() + 1);
     }
 
     fn verify_signature(&self, _: &SignatureCheck<'_>) -> Option<bool> {

@@ -1,6 +1,6 @@
-//! Why a caller is not believed: one word and one counter for each reason.
+//! Why a caller is not believed: one word for each reason.
 
-/// The reasons, each with its word and its counter.
+/// The reasons, each with its word.
 macro_rules! refusals {
     ($($(#[$doc:meta])* $refusal:ident = $word:literal),+ $(,)?) => {
         /// Why a caller is not believed. For logs and counters: the reply never says it.
@@ -14,11 +14,6 @@ macro_rules! refusals {
             /// The reason as a word.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$refusal => $word),+ }
-            }
-
-            /// The name of its counter.
-            pub fn counter_name(self) -> &'static str {
-                match self { $(Self::$refusal => concat!("tenantgate_auth_refusals_total.reason=", $word, "~")),+ }
             }
         }
     };

@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::{Algorithm, KeySet, RefusedKey, RemoteJwks};
 use crate::errand::{Answer, Callout, FetchId, deadline_ms};
 use crate::json;
-use crate::node::Node;
+use crate::node::{Node, part_of};
 use crate::remark::Failure;
 use crate::telemetry::{Counter, FetchFailure};
 
@@ -282,7 +282,7 @@ impl RemoteKeys {
 fn read(answer: Answer<'_>, algorithms: &[Algorithm]) -> (Result<KeySet, FetchFailure>, Option<Vec<RefusedKey>>) {
     let body = match answer {
         Answer::Unreachable => return (Err(FetchFailure::Unreachable), None),
-        Answer::Http { status: 200, body } => body,
+        Answer::Http { status: 200, body, .. } => body,
         Answer::Http { status: 500..=599, .. } => return (Err(FetchFailure::ServerError), None),
         Answer::Http { .. } => return (Err(FetchFailure::UnexpectedStatus), None),
     };
@@ -299,12 +299,6 @@ fn read(answer: Answer<'_>, algorithms: &[Algorithm]) -> (Result<KeySet, FetchFa
     };
     let (set, refused) = KeySet::load_fetched(keys, algorithms);
     (set.ok_or(FetchFailure::NoUsableKey), Some(refused))
-}
-
-/// A random part of `whole`, from nothing to all of it.
-fn part_of(whole: u64, node: &impl Node) -> u64 {
-    let share = u128::from(whole).saturating_mul(u128::from(node.random())) >> u32::BITS;
-    u64::try_from(share).unwrap_or(whole)
 }
 
 #[cfg(test)]

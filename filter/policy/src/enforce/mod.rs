@@ -3,7 +3,8 @@
 //! Rules in the order they are applied:
 //!
 //! 1. Status: a tenant that the Tenant Manager refuses, does not know or has not provisioned is
-//!    denied ([`status`]); without an answer the request is denied too.
+//!    denied ([`status`]). While nothing is known of it the request is denied too, or with
+//!    `on_unavailable: allow` goes on without the second rule, marked as unverified.
 //! 2. Module: the record's `databases` must list the module of the path, and every other one that
 //!    a lenient server may take the path for ([`module`]); in schema mode each needs a usable
 //!    schema.
@@ -28,6 +29,7 @@ pub struct Admitted {
     tenant: TenantId,
     to: Destination,
     record: Option<Rc<Record>>,
+    is_unverified: bool,
 }
 
 impl Admitted {
@@ -46,20 +48,33 @@ impl Admitted {
         self.record.as_deref()
     }
 
+    /// Whether nothing but the verified claim speaks for it (`on_unavailable: allow`).
+    pub fn is_unverified(&self) -> bool {
+        self.is_unverified
+    }
+
     /// The module's schema, in schema mode.
     pub fn schema(&self) -> Option<&str> {
         self.record().and_then(|record| record.schema(&self.to.module))
     }
 }
 
-/// Applies the rules of this stage. `outcome` is `None` where no Tenant Manager is configured.
+/// Applies the rules of this stage. `outcome` is `None` where no Tenant Manager is configured;
+/// `allow_unavailable` is `on_unavailable: allow`.
 ///
 /// # Errors
 ///
 /// The denial of the first rule that fails.
-pub fn admit(tenant: TenantId, to: Destination, outcome: Option<&Outcome>) -> Result<Admitted, Denial> {
+pub fn admit(
+    tenant: TenantId,
+    to: Destination,
+    outcome: Option<&Outcome>,
+    allow_unavailable: bool,
+) -> Result<Admitted, Denial> {
+    let is_unverified = allow_unavailable && matches!(outcome, Some(Outcome::Unavailable(_)));
     let record = match outcome {
         None => None,
+        Some(_) if is_unverified => None,
         Some(outcome) => {
             let record = status::check(&tenant, outcome)?;
             for module in std::iter::once(&to.module).chain(&to.readings) {
@@ -68,7 +83,12 @@ pub fn admit(tenant: TenantId, to: Destination, outcome: Option<&Outcome>) -> Re
             Some(Rc::clone(record))
         }
     };
-    Ok(Admitted { tenant, to, record })
+    Ok(Admitted {
+        tenant,
+        to,
+        record,
+        is_unverified,
+    })
 }
 
 #[cfg(test)]

@@ -10,16 +10,14 @@ use crate::tenant_id::TenantId;
 /// value, in exact case, is a refusal with that status.
 pub(super) fn check<'o>(tenant: &TenantId, outcome: &'o Outcome) -> Result<&'o Rc<Record>, Denial> {
     match outcome {
-        Outcome::Found(record) => match record.status() {
-            None | Some("active") => Ok(record),
-            Some(status) => Err(Denial::TenantRefused {
-                status: status.to_owned(),
-            }),
-        },
+        Outcome::Found(record) if record.is_active() => Ok(record),
+        Outcome::Found(record) => Err(Denial::TenantRefused {
+            status: record.status().unwrap_or_default().to_owned(),
+        }),
         Outcome::Refused { status } => Err(Denial::TenantRefused { status: status.clone() }),
         Outcome::AccessDenied => Err(Denial::AccessDenied),
         Outcome::NotFound => Err(Denial::TenantNotFound(tenant.clone())),
         Outcome::NotProvisioned => Err(Denial::NotProvisioned),
-        Outcome::Unavailable(failure) => Err(Denial::ManagerUnavailable(Some(*failure))),
+        Outcome::Unavailable(why) => Err(Denial::Unavailable(*why)),
     }
 }

@@ -51,8 +51,9 @@ fn waiting(step: Step) -> (RequestFlow, bool) {
 
 fn code(step: &Step) -> &'static str {
     match step {
-        Step::Reply(refused) => refused.reply.code.as_str(),
+        Step::Reply(refused) => refused.reply.details,
         Step::Forward { .. } => "forwarded",
+        Step::Receive { .. } => "received",
         Step::Wait { .. } => "waits",
     }
 }
@@ -67,6 +68,7 @@ fn errand(flow: &RequestFlow) -> Errand {
 fn learn(engine: &mut Engine, world: &World, flow: &RequestFlow, body: &str) -> Learned {
     let answer = Answer::Http {
         status: 200,
+        retry_after_seconds: None,
         body: Some(body.as_bytes()),
     };
     engine.question(errand(flow), world).expect("begins");
@@ -103,11 +105,11 @@ fn a_cold_tenant_waits_and_is_forwarded_with_its_edits() {
         "at once, not when it is over"
     );
     let outcome = learn(&mut engine, &world, &flow, GRANTED);
-    let Step::Forward { edits, counter } = flow.resume(&mut engine, Resumption::Learned(&outcome), &world) else {
+    let Step::Forward { edits, counters } = flow.resume(&mut engine, Resumption::Learned(&outcome), &world) else {
         panic!("forwarded")
     };
     let bytes = |text: &str| text.as_bytes().to_vec();
-    assert_eq!(counter, Some(Counter::TenantMessagesProcessed));
+    assert_eq!(counters, [Counter::TenantMessagesProcessed]);
     assert_eq!(
         edits,
         [
@@ -192,11 +194,10 @@ fn keys_are_judged_after_the_tenant() {
     let token = bearer("acme");
     let headers = [("authorization", token.as_str()), ("x-routing-key", "#")];
     let (flow, _) = waiting(start(&mut engine, &world, &headers));
-    let suspended = Learned::Outcome(std::rc::Rc::new(Outcome::Refused {
-        status: "suspended".into(),
-    }));
+    let suspended = learn(&mut engine, &world, &flow, r#"{"id":"acme","status":"suspended"}"#);
     let step = flow.resume(&mut engine, Resumption::Learned(&suspended), &world);
     assert_eq!(code(&step), "TENANT_SUSPENDED");
+    world.pass(1_000_000);
     let (flow, _) = waiting(start(&mut engine, &world, &headers));
     let outcome = learn(&mut engine, &world, &flow, GRANTED);
     assert_eq!(
@@ -230,6 +231,7 @@ fn fetched(engine: &mut Engine, world: &World, fetch: Errand, names: &[&str]) ->
     let set = Mint::shared().jwk_set(names).unwrap().to_string();
     let answer = Answer::Http {
         status: 200,
+        retry_after_seconds: None,
         body: Some(set.as_bytes()),
     };
     engine.question(fetch, world).expect("asked once");
@@ -278,7 +280,7 @@ fn who_has_waited_in_vain_for_keys_is_told_whose_fault_it_is() {
     let Step::Reply(refused) = flow.resume(&mut engine, Resumption::DeadlinePassed, &world) else {
         panic!("refused")
     };
-    assert_eq!((refused.reply.status, refused.reply.code), (503, Code::KeysUnavailable));
+    assert_eq!((refused.reply.status, refused.reply.details), (503, "KEYS_UNAVAILABLE"));
     assert!(refused.reply.headers.iter().any(|(name, _)| *name == "retry-after"));
 
     fetched(&mut engine, &world, errands[0], &["other-eddsa"]);

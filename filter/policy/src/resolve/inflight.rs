@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::breaker::Permit;
 use super::lookup;
+use super::shared::Stamp;
 use crate::config::{Config, TenantManager};
 use crate::errand::Callout;
 use crate::seats::{Seat, Seats};
@@ -46,9 +48,26 @@ pub(super) struct Lookup {
     pub(super) attempts: usize,
     /// The place of the API key that was tried last.
     pub(super) key: usize,
-    /// When it is over, answered or not (monotonic milliseconds).
+    /// When it was begun (monotonic milliseconds).
+    pub(super) begun_ms: u64,
+    /// When it is over, answered or not.
     pub(super) ends_ms: u64,
+    /// What the node knew of the tenant when it was begun; `None` where the node cannot be asked.
+    pub(super) stamp: Option<Stamp>,
+    /// As what it was let through.
+    pub(super) permit: Permit,
     waiters: Seats,
+}
+
+/// What a lookup begins with.
+#[derive(Debug)]
+pub(super) struct Start {
+    /// The API key to try first, by its place.
+    pub(super) key: usize,
+    pub(super) stamp: Option<Stamp>,
+    pub(super) permit: Permit,
+    pub(super) now_ms: u64,
+    pub(super) ends_ms: u64,
 }
 
 impl Lookup {
@@ -67,22 +86,15 @@ impl Lookup {
     }
 }
 
-/// How a request gets to wait.
-#[derive(Debug)]
-pub(super) enum Joined {
-    /// A lookup is under way already.
-    Following(LookupSeat),
-    /// This one begins it.
-    Leading(LookupSeat),
-    /// Too many wait.
-    Overloaded,
-}
+/// There is no place to wait, or for another lookup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Overloaded;
 
-/// The lookups of one worker.
+/// The lookups of a worker.
 #[derive(Debug)]
 pub(super) struct Inflight {
-    by_tenant: HashMap<TenantId, LookupId>,
     lookups: HashMap<LookupId, Lookup>,
+    by_tenant: HashMap<TenantId, LookupId>,
     waiting: Seats,
     max_waiters: usize,
     next: u64,
@@ -91,70 +103,63 @@ pub(super) struct Inflight {
 impl Inflight {
     pub(super) fn new(max_waiters: usize) -> Self {
         Self {
-            by_tenant: HashMap::new(),
             lookups: HashMap::new(),
+            by_tenant: HashMap::new(),
             waiting: Seats::new(max_waiters),
             max_waiters,
             next: 0,
         }
     }
 
-    /// A seat at the lookup of `tenant`. At most `max_waiters` wait, at most an eighth of them
-    /// (and at least one) for the same tenant; at most `max_waiters` lookups are under way, also
-    /// when nobody waits for them any more. A lookup past its end is not joined any more: its
-    /// answer got lost with whatever should have brought it.
-    pub(super) fn join(
-        &mut self,
-        tenant: &TenantId,
-        traceparent: impl FnOnce() -> Option<String>,
-        now_ms: u64,
-        ends_ms: u64,
-    ) -> Joined {
-        let Some(everywhere) = self.waiting.take() else {
-            return Joined::Overloaded;
-        };
-        if let Some(id) = self.by_tenant.get(tenant).copied() {
-            match self.lookups.get(&id) {
-                Some(lookup) if now_ms < lookup.ends_ms => {
-                    return match lookup.waiters.take() {
-                        Some(here) => Joined::Following(LookupSeat {
-                            lookup: id,
-                            _here: here,
-                            _everywhere: everywhere,
-                        }),
-                        None => Joined::Overloaded,
-                    };
-                }
-                _ => {
-                    self.finish(id);
-                }
+    /// The lookup of `tenant` that is under way. One past its end is not joined any more: its answer
+    /// got lost with whatever should have brought it.
+    pub(super) fn of(&mut self, tenant: &TenantId, now_ms: u64) -> Option<LookupId> {
+        let id = self.by_tenant.get(tenant).copied()?;
+        match self.lookups.get(&id) {
+            Some(lookup) if now_ms < lookup.ends_ms => Some(id),
+            _ => {
+                self.finish(id);
+                None
             }
         }
-        if self.lookups.len() >= self.max_waiters {
-            return Joined::Overloaded;
-        }
+    }
+
+    /// Whether another lookup may be begun: at most `max_waiters` are under way, also when nobody
+    /// waits for them any more.
+    pub(super) fn has_room(&self) -> bool {
+        self.lookups.len() < self.max_waiters && self.waiting.are_left()
+    }
+
+    /// Begins a lookup. The caller has seen that there is none of the tenant, and room for one.
+    pub(super) fn begin(&mut self, tenant: &TenantId, start: Start) -> LookupId {
         let id = LookupId(self.next);
         self.next = self.next.wrapping_add(1);
-        let waiters = Seats::new((self.max_waiters / 8).max(1));
-        let Some(here) = waiters.take() else {
-            return Joined::Overloaded;
-        };
-        let seat = LookupSeat {
-            lookup: id,
-            _here: here,
-            _everywhere: everywhere,
-        };
         let lookup = Lookup {
             tenant: tenant.clone(),
-            traceparent: traceparent(),
+            traceparent: None,
             attempts: 0,
-            key: 0,
-            ends_ms,
-            waiters,
+            key: start.key,
+            begun_ms: start.now_ms,
+            ends_ms: start.ends_ms,
+            stamp: start.stamp,
+            permit: start.permit,
+            waiters: Seats::new((self.max_waiters / 8).max(1)),
         };
         self.lookups.insert(id, lookup);
         self.by_tenant.insert(tenant.clone(), id);
-        Joined::Leading(seat)
+        id
+    }
+
+    /// A seat at a lookup. At most `max_waiters` requests wait, at most an eighth of them (and at
+    /// least one) for the same tenant.
+    pub(super) fn join(&self, id: LookupId) -> Result<LookupSeat, Overloaded> {
+        let everywhere = self.waiting.take().ok_or(Overloaded)?;
+        let here = self.lookups.get(&id).and_then(|lookup| lookup.waiters.take());
+        Ok(LookupSeat {
+            lookup: id,
+            _here: here.ok_or(Overloaded)?,
+            _everywhere: everywhere,
+        })
     }
 
     /// Forgets lookups past their end: whatever should have brought the answer is gone.
@@ -190,40 +195,47 @@ mod tests {
         TenantId::parse(name, false).unwrap()
     }
 
-    fn join(inflight: &mut Inflight, name: &str) -> Joined {
-        inflight.join(&tenant(name), || None, 0, 1_000)
+    fn start(now_ms: u64) -> Start {
+        Start {
+            key: 0,
+            stamp: None,
+            permit: Permit::Ordinary,
+            now_ms,
+            ends_ms: now_ms + 1_000,
+        }
+    }
+
+    /// A seat at the lookup of a tenant, begun where there is none.
+    fn join(inflight: &mut Inflight, name: &str) -> Result<LookupSeat, Overloaded> {
+        let id = match inflight.of(&tenant(name), 0) {
+            Some(id) => id,
+            None if inflight.has_room() => inflight.begin(&tenant(name), start(0)),
+            None => return Err(Overloaded),
+        };
+        inflight.join(id)
     }
 
     #[test]
-    fn the_first_leads_and_the_others_follow() {
+    fn a_lookup_outlives_whoever_began_it() {
         let mut inflight = Inflight::new(64);
-        let Joined::Leading(first) = join(&mut inflight, "a") else {
-            panic!("the first leads")
-        };
-        let Joined::Following(second) = join(&mut inflight, "a") else {
-            panic!("the second follows")
-        };
+        let first = join(&mut inflight, "a").unwrap();
+        let second = join(&mut inflight, "a").unwrap();
         assert_eq!(first.lookup(), second.lookup());
         drop(first);
-        let Joined::Following(_third) = join(&mut inflight, "a") else {
-            panic!("the leader's leaving changes nothing")
-        };
+        assert_eq!(join(&mut inflight, "a").unwrap().lookup(), second.lookup());
         assert!(inflight.finish(second.lookup()).is_some());
-        assert!(matches!(join(&mut inflight, "a"), Joined::Leading(_)));
+        assert_ne!(join(&mut inflight, "a").unwrap().lookup(), second.lookup());
     }
 
     #[test]
     fn seats_are_bounded_in_all_and_per_tenant_and_are_freed() {
         let mut inflight = Inflight::new(16);
-        let seats: Vec<Joined> = (0..2).map(|_| join(&mut inflight, "a")).collect();
-        assert!(
-            matches!(join(&mut inflight, "a"), Joined::Overloaded),
-            "an eighth per tenant"
-        );
-        let others: Vec<Joined> = (0..14).map(|n| join(&mut inflight, &format!("t{n}"))).collect();
-        assert!(matches!(join(&mut inflight, "b"), Joined::Overloaded), "all of them");
+        let seats: Vec<_> = (0..2).map(|_| join(&mut inflight, "a").unwrap()).collect();
+        assert!(join(&mut inflight, "a").is_err(), "an eighth per tenant");
+        let others: Vec<_> = (0..14).map(|n| join(&mut inflight, &format!("t{n}")).unwrap()).collect();
+        assert!(join(&mut inflight, "b").is_err(), "all of them");
         drop(seats);
-        assert!(matches!(join(&mut inflight, "b"), Joined::Leading(_)));
+        assert!(join(&mut inflight, "b").is_ok());
         drop(others);
         assert_eq!(inflight.waiting.taken(), 0);
     }
@@ -232,29 +244,24 @@ mod tests {
     fn lookups_that_nobody_waits_for_any_more_are_bounded_too() {
         let mut inflight = Inflight::new(4);
         for n in 0..4 {
-            assert!(matches!(join(&mut inflight, &format!("t{n}")), Joined::Leading(_)));
+            assert!(join(&mut inflight, &format!("t{n}")).is_ok());
         }
         assert_eq!(inflight.waiting.taken(), 0, "all of them have left");
-        assert!(matches!(join(&mut inflight, "t4"), Joined::Overloaded));
-        assert!(matches!(join(&mut inflight, "t0"), Joined::Following(_)));
+        assert!(join(&mut inflight, "t4").is_err());
+        assert!(join(&mut inflight, "t0").is_ok());
         inflight.sweep(1_000);
-        assert!(matches!(join(&mut inflight, "t4"), Joined::Leading(_)));
+        assert!(join(&mut inflight, "t4").is_ok());
     }
 
     #[test]
-    fn a_lookup_past_its_end_is_begun_anew() {
+    fn a_lookup_past_its_end_is_not_joined() {
         let mut inflight = Inflight::new(64);
-        let Joined::Leading(lost) = join(&mut inflight, "a") else {
-            panic!("leads")
-        };
-        let Joined::Leading(anew) = inflight.join(&tenant("a"), || None, 1_000, 2_000) else {
-            panic!("leads again")
-        };
-        assert_ne!(lost.lookup(), anew.lookup());
-        assert!(inflight.finish(lost.lookup()).is_none(), "the lost one is forgotten");
-        assert!(matches!(
-            inflight.join(&tenant("a"), || None, 1_001, 2_001),
-            Joined::Following(_)
-        ));
+        let lost = inflight.begin(&tenant("a"), start(0));
+        assert_eq!(inflight.of(&tenant("a"), 999), Some(lost));
+        assert_eq!(inflight.of(&tenant("a"), 1_000), None);
+        let anew = inflight.begin(&tenant("a"), start(1_000));
+        assert_ne!(lost, anew);
+        assert!(inflight.finish(lost).is_none(), "the lost one is forgotten");
+        assert_eq!(inflight.of(&tenant("a"), 1_001), Some(anew));
     }
 }

@@ -2,11 +2,16 @@
 
 use std::rc::Rc;
 
+use super::breaker::Health;
 use super::record::{self, Record};
 use crate::config::{Config, ServiceName, TenantManager};
 use crate::errand::{Answer, Callout};
 use crate::telemetry::LookupFailure;
 use crate::tenant_id::TenantId;
+
+/// How long nobody asks after an answer that says so, at least and at most.
+pub(super) const SHORTEST_PAUSE_MS: u64 = 1_000;
+const LONGEST_PAUSE_MS: u64 = 30_000;
 
 /// What is known of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +29,34 @@ pub enum Outcome {
     NotFound,
     /// Its service is not set up.
     NotProvisioned,
-    /// The Tenant Manager gave no usable answer. Never cached.
-    Unavailable(LookupFailure),
+    /// Nothing is known. Never cached.
+    Unavailable(Unavailable),
+}
+
+/// Why nothing is known of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unavailable {
+    /// The Tenant Manager gave no usable answer.
+    Failed(LookupFailure),
+    /// There was none within the request's deadline.
+    TimedOut,
+    /// The circuit is open for so many milliseconds more.
+    CircuitOpen(u64),
+    /// The Tenant Manager is not asked, or not about this tenant, for so many milliseconds.
+    Paused(u64),
+    /// Too many requests wait, or too many lookups are under way.
+    Overloaded,
+}
+
+impl Outcome {
+    /// Whether it says that the tenant must not be served.
+    pub(super) fn refuses(&self) -> bool {
+        match self {
+            Self::Found(record) => !record.is_active(),
+            Self::Refused { .. } | Self::AccessDenied | Self::NotFound | Self::NotProvisioned => true,
+            Self::Unavailable(_) => false,
+        }
+    }
 }
 
 /// The call that asks about `tenant` with one of the API keys. `timeout_ms` is what is left of
@@ -38,18 +69,8 @@ pub(super) fn question(
     traceparent: Option<&str>,
     timeout_ms: u32,
 ) -> Callout {
-    let api_key = manager
-        .api_keys
-        .get(key)
-        .map(|key| key.expose().to_owned())
-        .unwrap_or_default();
-    let mut headers = vec![
-        (":method", "GET".to_owned()),
-        (":path", manager.path.expand(tenant.as_str(), service)),
-        (":authority", manager.authority.clone()),
-        ("accept", "application/json".to_owned()),
-        ("x-api-key", api_key),
-    ];
+    let path = manager.path.expand(tenant.as_str(), service);
+    let mut headers = key_headers(manager, path, key);
     if let Some(traceparent) = traceparent {
         headers.push(("traceparent", traceparent.to_owned()));
     }
@@ -60,6 +81,22 @@ pub(super) fn question(
     }
 }
 
+/// What every call to the Tenant Manager says, with one of the API keys.
+pub(super) fn key_headers(manager: &TenantManager, path: String, key: usize) -> Vec<(&'static str, String)> {
+    let api_key = manager
+        .api_keys
+        .get(key)
+        .map(|key| key.expose().to_owned())
+        .unwrap_or_default();
+    vec![
+        (":method", "GET".to_owned()),
+        (":path", path),
+        (":authority", manager.authority.clone()),
+        ("accept", "application/json".to_owned()),
+        ("x-api-key", api_key),
+    ]
+}
+
 /// How the answer table reads an answer about `tenant`. A record without `id` is taken only when
 /// nothing of it is emitted that could be another tenant's.
 ///
@@ -68,8 +105,8 @@ pub(super) fn question(
 /// Why there is no outcome.
 pub(super) fn outcome(answer: Answer<'_>, tenant: &TenantId, config: &Config) -> Result<Outcome, LookupFailure> {
     let (status, body) = match answer {
-        Answer::Unreachable => return Err(LookupFailure::Unreachable),
-        Answer::Http { status, body } => (status, body),
+        Answer::Unreachable => return Err(failure(answer)),
+        Answer::Http { status, body, .. } => (status, body),
     };
     match status {
         200 => {
@@ -89,8 +126,45 @@ pub(super) fn outcome(answer: Answer<'_>, tenant: &TenantId, config: &Config) ->
             .map_or(Outcome::AccessDenied, |status| Outcome::Refused { status })),
         404 => Ok(Outcome::NotFound),
         422 => Ok(Outcome::NotProvisioned),
-        401 => Err(LookupFailure::Unauthorized),
-        500..=599 => Err(LookupFailure::ServerError),
-        _ => Err(LookupFailure::UnexpectedStatus),
+        _ => Err(failure(answer)),
     }
+}
+
+/// Why a status is no outcome.
+fn failure(answer: Answer<'_>) -> LookupFailure {
+    match answer {
+        Answer::Unreachable => LookupFailure::Unreachable,
+        Answer::Http { status: 401, .. } => LookupFailure::Unauthorized,
+        Answer::Http { status: 429, .. } => LookupFailure::RateLimited,
+        Answer::Http { status: 400..=499, .. } => LookupFailure::Rejected,
+        Answer::Http { status: 500..=599, .. } => LookupFailure::ServerError,
+        Answer::Http { .. } => LookupFailure::UnexpectedStatus,
+    }
+}
+
+/// What an answer that is no outcome says of the Tenant Manager itself.
+pub(super) fn health(failure: LookupFailure, answer: Answer<'_>) -> Health {
+    match failure {
+        LookupFailure::Unauthorized => Health::Unclear(SHORTEST_PAUSE_MS),
+        LookupFailure::RateLimited => {
+            let asked_ms = match answer {
+                Answer::Http {
+                    retry_after_seconds: Some(seconds),
+                    ..
+                } => u64::from(seconds).saturating_mul(1_000),
+                Answer::Http { .. } | Answer::Unreachable => SHORTEST_PAUSE_MS,
+            };
+            Health::Unclear(asked_ms.clamp(SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS))
+        }
+        LookupFailure::Rejected => Health::Unclear(0),
+        LookupFailure::Unreachable
+        | LookupFailure::ServerError
+        | LookupFailure::UnexpectedStatus
+        | LookupFailure::BadRecord => Health::Bad,
+    }
+}
+
+/// The same of an answer whose body is of no interest: anything but 200.
+pub(super) fn health_of_status(answer: Answer<'_>) -> Health {
+    health(failure(answer), answer)
 }

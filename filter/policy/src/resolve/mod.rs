@@ -1,51 +1,84 @@
-//! Stage 4: what is known about the tenant? From the worker's cache, or from the Tenant Manager.
+//! Stage 4: what is known about the tenant? From the worker's cache, from the node's, or from the
+//! Tenant Manager.
 //!
 //! Rules in the order they are applied:
 //!
-//! 1. A fresh outcome in the worker's cache answers at once ([`local`]).
-//! 2. Otherwise the request waits for the one lookup of this tenant and worker ([`inflight`]);
+//! 1. What other workers have invalidated is dropped first ([`changes`]).
+//! 2. A fresh outcome in the worker's cache answers at once ([`local`]), then one in the node's
+//!    ([`shared`]): a record, or a refusal, be it by the Tenant Manager or by an event.
+//! 3. A record that is a little too old answers at once too, and one lookup of the node refreshes it
+//!    ([`freshness`]).
+//! 4. Otherwise the request waits for the one lookup of this tenant and worker ([`inflight`]);
 //!    the first to wait begins it, and it outlives every request that waits. Beyond
 //!    `max_waiters` requests, or an eighth of them for one tenant: 503
 //!    `TENANT_LOOKUP_OVERLOADED`.
-//! 3. The Tenant Manager is asked with the API key that worked last; a 401 is asked again once
-//!    with the other one. `timeout_ms` covers both ([`lookup`]).
-//! 4. An outcome is cached, a failure is not. Whoever waited gets what was learned; who has
-//!    waited for `timeout_ms` + 500 ms gets 503 `TENANT_MANAGER_UNAVAILABLE`.
+//! 5. The Tenant Manager is asked only while circuit breaker and pauses allow it ([`breaker`]), with
+//!    the API key that worked last; a 401 is asked again once with the other one. `timeout_ms`
+//!    covers both ([`lookup`]).
+//! 6. An outcome is cached unless the tenant has been invalidated since the lookup began; then
+//!    whoever waited begins anew. A failure is never cached.
+//! 7. While the Tenant Manager is unavailable a record that is not too old answers
+//!    (`stale_if_error`), otherwise it is 503. Who has waited for `timeout_ms` + 500 ms waits no more.
+//!
+//! Besides, events ([`events`]) and the list of active tenants ([`discovery`]) invalidate, refuse and
+//! refresh.
 
+mod background;
+mod breaker;
+mod changes;
+mod discovery;
+mod events;
+mod freshness;
 mod inflight;
 mod local;
 mod lookup;
 mod record;
+mod set;
+mod shared;
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
+pub use discovery::{ListId, Useless};
+pub(crate) use events::Command;
 pub use inflight::LookupId;
-pub use lookup::Outcome;
+pub use lookup::{Outcome, Unavailable};
 pub use record::{Isolation, Record};
+pub(crate) use shared::Order;
 
 use crate::config::{Config, TenantManager};
-use crate::denial::Denial;
 use crate::errand::{Answer, Answered, Awaited, Callout, Errand, GRACE_MS, Learned, deadline_ms};
 use crate::node::{Node, Now};
 use crate::remark::Remark;
-use crate::telemetry::{Counter, Gauge, LookupFailure};
+use crate::telemetry::{CacheOutcome, Counter, Histogram, Level, LookupFailure};
 use crate::tenant_id::TenantId;
-use inflight::{Inflight, Joined, LookupSeat};
-use local::Local;
+use background::Background;
+use breaker::{Barred, Gate, Health};
+use changes::{Heard, Log, News};
+use discovery::Discoverer;
+use freshness::{Age, Times};
+use inflight::{Inflight, LookupSeat, Overloaded, Start};
+use local::{Held, Local};
+use set::{Entry, Verdict};
+use shared::{Kept, Table, View};
 
 /// How often the log hears of lookups that go on failing.
 const COMPLAINT_MS: u64 = 60_000;
-/// How often expired entries are swept out of the cache.
+/// How often spent entries are swept out of the caches.
 const SWEEP_MS: u64 = 10_000;
+/// How soon a worker looks again whether the refresh of another has come to its end.
+const PEEK_MS: u64 = 50;
 
 /// The state of this stage, per worker.
 #[derive(Debug)]
 pub(crate) struct Resolver {
+    log: Log,
     local: Local,
+    table: Table,
+    gate: Gate,
     inflight: Inflight,
-    /// The place of the API key that was accepted last.
-    preferred_key: usize,
+    background: Background,
+    discoverer: Option<Discoverer>,
     /// Until when a kind of failure is not complained about again.
     quiet_until_ms: HashMap<LookupFailure, u64>,
     next_sweep_ms: Option<u64>,
@@ -70,6 +103,14 @@ pub(crate) struct Wait {
     pub(crate) deadline_ms: u64,
 }
 
+/// What a lookup has brought to those who wait for it.
+#[derive(Debug, Clone)]
+pub struct Tidings {
+    /// `None`: the tenant has been invalidated in between, they must ask anew.
+    outcome: Option<Rc<Outcome>>,
+    heard: Heard,
+}
+
 impl Wait {
     pub(crate) fn awaits(&self) -> Awaited {
         Awaited::Lookup(self.seat.lookup())
@@ -77,53 +118,236 @@ impl Wait {
 }
 
 impl Resolver {
-    pub(crate) fn new(manager: &TenantManager) -> Self {
+    pub(crate) fn new(config: &Config, manager: &TenantManager) -> Self {
         Self {
-            local: Local::new(manager.cache),
+            log: Log::new(manager.cache.shared_slots / set::SLOTS),
+            local: Local::new(&manager.cache),
+            table: Table::new(config),
+            gate: Gate::new(manager),
             inflight: Inflight::new(manager.max_waiters),
-            preferred_key: 0,
+            background: Background::new(manager.cache.shared_slots),
+            discoverer: Discoverer::new(config, manager),
             quiet_until_ms: HashMap::new(),
             next_sweep_ms: None,
         }
     }
 
+    /// What is known of a tenant. `deadline_ms` is that of a request that has waited before.
     pub(crate) fn resolve(
         &mut self,
         manager: &TenantManager,
         tenant: &TenantId,
-        traceparent: impl FnOnce() -> Option<String>,
+        deadline_ms: Option<u64>,
         now: Now,
         node: &impl Node,
-    ) -> Result<Resolution, Denial> {
+    ) -> Resolution {
         let now_ms = now.monotonic_ms;
-        if let Some(outcome) = self.with_local(node, |local| local.lookup(tenant, now_ms)) {
-            return Ok(Resolution::Known(outcome));
-        }
-        let deadline_ms = deadline_ms(now_ms, manager.timeout_ms);
-        let (seat, begins) = match self.inflight.join(tenant, traceparent, now_ms, deadline_ms) {
-            Joined::Following(seat) => (seat, None),
-            Joined::Leading(seat) => {
-                self.next_sweep_ms.get_or_insert(now_ms.saturating_add(SWEEP_MS));
-                let begins = Errand::Lookup(seat.lookup());
-                (seat, Some(begins))
+        self.listen(node);
+        let held = self.local.look(tenant, now_ms);
+        let seen = match held {
+            Some(Held { outcome, age: Age::Fresh, .. }) => return hit(outcome, Age::Fresh, Level::Local, node),
+            Some(Held { outcome, age: Age::Stale, looks_up_ms }) if now_ms < looks_up_ms => {
+                return hit(outcome, Age::Stale, Level::Local, node);
             }
-            Joined::Overloaded => {
-                node.count(Counter::LookupsOverloaded);
-                return Err(Denial::LookupOverloaded);
-            }
+            other => other,
         };
-        Ok(Resolution::Wait(Wait {
-            seat,
-            begins,
-            deadline_ms,
-        }))
+        let view = self.view(tenant, now_ms, node);
+        if let Some(known) = self.known(manager, tenant, (seen, view.as_ref()), now_ms, node) {
+            return known;
+        }
+        node.count(Counter::CacheLookups(Level::Shared, CacheOutcome::Miss));
+        let id = match self.inflight.of(tenant, now_ms) {
+            Some(id) => Ok((id, None)),
+            None => self
+                .begin(manager, tenant, view.as_ref(), now_ms, node)
+                .map(|id| (id, Some(Errand::Lookup(id)))),
+        };
+        let joined = id.and_then(|(id, begins)| match self.inflight.join(id) {
+            Ok(seat) => Ok((seat, begins)),
+            Err(Overloaded) => Err(Unavailable::Overloaded),
+        });
+        match joined {
+            Ok((seat, begins)) => Resolution::Wait(Wait {
+                seat,
+                begins,
+                deadline_ms: deadline_ms.unwrap_or_else(|| crate::errand::deadline_ms(now_ms, manager.timeout_ms)),
+            }),
+            Err(unavailable) => {
+                if unavailable == Unavailable::Overloaded {
+                    node.count(Counter::LookupsOverloaded);
+                }
+                Resolution::Known(self.without_answer(manager, tenant, (view.as_ref(), unavailable), now_ms, node))
+            }
+        }
+    }
+
+    /// Notes the trace of the request that has begun a lookup.
+    pub(crate) fn trace(&mut self, wait: &Wait, traceparent: Option<&str>) {
+        if let Some(lookup) = self.inflight.find(wait.seat.lookup()) {
+            lookup.traceparent = traceparent.map(str::to_owned);
+        }
+    }
+
+    /// What there is at the end of a wait without tidings.
+    pub(crate) fn give_up(
+        &mut self,
+        manager: &TenantManager,
+        tenant: &TenantId,
+        (now, node): (Now, &impl Node),
+    ) -> Rc<Outcome> {
+        let now_ms = now.monotonic_ms;
+        self.listen(node);
+        let view = self.view(tenant, now_ms, node);
+        self.without_answer(manager, tenant, (view.as_ref(), Unavailable::TimedOut), now_ms, node)
+    }
+
+    /// The outcome of a lookup, if nothing has been invalidated since it came.
+    pub(crate) fn still_true(&self, tidings: &Tidings, node: &impl Node) -> Option<Rc<Outcome>> {
+        let outcome = tidings.outcome.as_ref()?;
+        self.log
+            .is_current(tidings.heard, node)
+            .then(|| Rc::clone(outcome))
+    }
+
+    /// What the node or this worker knows well enough to answer at once.
+    fn known(
+        &mut self,
+        manager: &TenantManager,
+        tenant: &TenantId,
+        (held, view): (Option<Held>, Option<&View>),
+        now_ms: u64,
+        node: &impl Node,
+    ) -> Option<Resolution> {
+        if let Some(order) = view.and_then(|view| view.order.as_ref()) {
+            let outcome = self.adopt(tenant, order, now_ms)?;
+            return Some(hit(outcome, Age::Fresh, Level::Shared, node));
+        }
+        let shared = view.and_then(|view| view.answer.as_ref());
+        let age = shared.map_or(Age::Spent, |entry| match entry.verdict {
+            Some(_) => entry.times.age(now_ms),
+            None => Age::Spent,
+        });
+        match (age, held) {
+            (Age::Fresh, _) => {
+                let outcome = self.adopt(tenant, shared?, now_ms)?;
+                Some(hit(outcome, Age::Fresh, Level::Shared, node))
+            }
+            // The node has nothing older than this worker unless the worker's entry found no place there.
+            (_, Some(Held { outcome, age: Age::Stale, .. })) => {
+                self.refresh(manager, tenant, view, now_ms, node);
+                Some(hit(outcome, Age::Stale, Level::Local, node))
+            }
+            (Age::Stale, _) => {
+                let outcome = self.adopt(tenant, shared?, now_ms)?;
+                self.refresh(manager, tenant, view, now_ms, node);
+                Some(hit(outcome, Age::Stale, Level::Shared, node))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes what the node knows over into this worker's cache.
+    fn adopt(&mut self, tenant: &TenantId, entry: &Entry, now_ms: u64) -> Option<Rc<Outcome>> {
+        let outcome = Rc::new(entry.verdict.clone()?.outcome());
+        self.local.insert(tenant.clone(), Rc::clone(&outcome), entry.times, now_ms);
+        Some(outcome)
+    }
+
+    /// Has a record that is a little too old asked for anew, by one worker of the node.
+    fn refresh(
+        &mut self,
+        manager: &TenantManager,
+        tenant: &TenantId,
+        view: Option<&View>,
+        now_ms: u64,
+        node: &impl Node,
+    ) {
+        self.local.rest(tenant, now_ms.saturating_add(PEEK_MS));
+        if self.inflight.of(tenant, now_ms).is_some() {
+            return;
+        }
+        let until_ms = deadline_ms(now_ms, manager.timeout_ms);
+        if let Some(view) = view
+            && self
+                .table
+                .lease(tenant.as_str(), view.stamp.layout(), (now_ms, until_ms), node)
+                .is_err()
+        {
+            return;
+        }
+        if let Ok(id) = self.begin(manager, tenant, view, now_ms, node) {
+            self.background.start(Errand::Lookup(id));
+        }
+    }
+
+    /// Begins a lookup if the Tenant Manager may be asked about this tenant now.
+    fn begin(
+        &mut self,
+        manager: &TenantManager,
+        tenant: &TenantId,
+        view: Option<&View>,
+        now_ms: u64,
+        node: &impl Node,
+    ) -> Result<LookupId, Unavailable> {
+        if !self.inflight.has_room() {
+            return Err(Unavailable::Overloaded);
+        }
+        let paused_until_ms = view
+            .and_then(|view| view.answer.as_ref())
+            .map_or(0, |entry| entry.paused_until_ms);
+        if now_ms < paused_until_ms {
+            return Err(Unavailable::Paused(paused_until_ms.saturating_sub(now_ms)));
+        }
+        let (permit, key) = self.gate.enter(manager, now_ms, node).map_err(|barred| match barred {
+            Barred::Open(left_ms) => Unavailable::CircuitOpen(left_ms),
+            Barred::Paused(left_ms) => Unavailable::Paused(left_ms),
+        })?;
+        self.next_sweep_ms.get_or_insert(now_ms.saturating_add(SWEEP_MS));
+        let start = Start {
+            key,
+            stamp: view.map(|view| view.stamp),
+            permit,
+            now_ms,
+            ends_ms: deadline_ms(now_ms, manager.timeout_ms),
+        };
+        Ok(self.inflight.begin(tenant, start))
+    }
+
+    /// What there is without an answer of the Tenant Manager: what an event says, a record that is
+    /// not too old, a refusal that holds or would be passed over otherwise.
+    fn without_answer(
+        &mut self,
+        manager: &TenantManager,
+        tenant: &TenantId,
+        (view, unavailable): (Option<&View>, Unavailable),
+        now_ms: u64,
+        node: &impl Node,
+    ) -> Rc<Outcome> {
+        let known = |entry: &Entry| Some((Rc::new(entry.verdict.clone()?.outcome()), entry.times.age(now_ms)));
+        if let Some((outcome, _)) = view.and_then(|view| view.order.as_ref()).and_then(known) {
+            return outcome;
+        }
+        let shared = view.and_then(|view| view.answer.as_ref()).and_then(known);
+        let last = shared.or_else(|| {
+            let held = self.local.look(tenant, now_ms)?;
+            Some((held.outcome, held.age))
+        });
+        match last {
+            Some((outcome, _)) if !outcome.refuses() => {
+                node.count(Counter::CacheLookups(Level::Shared, CacheOutcome::Fallback));
+                outcome
+            }
+            Some((outcome, age)) if age == Age::Fresh || manager.allow_unavailable => outcome,
+            Some(_) | None => Rc::new(Outcome::Unavailable(unavailable)),
+        }
     }
 
     /// The first call of a lookup; `None` when the lookup is over or was started before.
     pub(crate) fn question(&mut self, config: &Config, id: LookupId) -> Option<Callout> {
         let manager = config.tenant_manager.as_ref()?;
         let lookup = self.inflight.find(id).filter(|lookup| lookup.attempts == 0)?;
-        Some(lookup.ask(config, manager, self.preferred_key, manager.timeout_ms))
+        let key = lookup.key;
+        Some(lookup.ask(config, manager, key, manager.timeout_ms))
     }
 
     /// Takes an answer in. Gives the outcome for whoever waits, or the next call to make.
@@ -138,36 +362,130 @@ impl Resolver {
         let Some(lookup) = self.inflight.finish(id) else {
             return Answered::FORGOTTEN;
         };
+        node.observe(Histogram::LookupDuration, now_ms.saturating_sub(lookup.begun_ms));
         let result = lookup::outcome(answer, &lookup.tenant, config);
-        let remarks = self
-            .complaint(result.as_ref().err().copied(), now_ms)
+        let health = match result {
+            Ok(_) => Health::Good,
+            Err(failure) => lookup::health(failure, answer),
+        };
+        let accepted = result.is_ok().then_some(lookup.key);
+        let mut remarks: Vec<Remark> = self
+            .gate
+            .leave(manager, lookup.permit, (health, accepted), now_ms, node)
             .into_iter()
             .collect();
-        let outcome = Rc::new(match result {
+        // Before anything of the node is read: what changes from here on is heard by the waiters.
+        self.listen(node);
+        let heard = self.log.heard();
+        let tenant = &lookup.tenant;
+        let outcome = match result {
             Ok(outcome) => {
-                self.preferred_key = lookup.key;
-                outcome
+                if matches!(outcome, Outcome::Found(_)) {
+                    node.count(Counter::TenantConnections);
+                }
+                self.keep(manager, &lookup, Rc::new(outcome), now_ms, node)
             }
             Err(failure) => {
                 node.count(Counter::TenantConnectionErrors(failure));
-                Outcome::Unavailable(failure)
+                remarks.extend(self.complaint(failure, now_ms));
+                let layout = self.log.layout();
+                if let (LookupFailure::Rejected, Some(layout)) = (failure, layout) {
+                    let until_ms = now_ms.saturating_add(lookup::SHORTEST_PAUSE_MS);
+                    self.table.pause(tenant.as_str(), layout, (now_ms, until_ms), node);
+                }
+                let view = self.view(tenant, now_ms, node);
+                Some(self.without_answer(
+                    manager,
+                    tenant,
+                    (view.as_ref(), Unavailable::Failed(failure)),
+                    now_ms,
+                    node,
+                ))
             }
-        });
-        if matches!(*outcome, Outcome::Found(_)) {
-            node.count(Counter::TenantConnections);
-        }
-        self.with_local(node, |local| {
-            local.insert(lookup.tenant, Rc::clone(&outcome), now_ms);
-        });
+        };
+        self.background.over(id);
+        self.pump(manager, now_ms, node);
+        let tidings = Tidings { outcome, heard };
         Answered::Over {
-            news: Some((Awaited::Lookup(id), Learned::Outcome(outcome))),
+            news: Some((Awaited::Lookup(id), Learned::Tenant(tidings))),
             remarks,
         }
     }
 
+    /// Caches what a lookup has brought, on the node and here; `None` when the tenant has been
+    /// invalidated since the lookup began.
+    fn keep(
+        &mut self,
+        manager: &TenantManager,
+        lookup: &inflight::Lookup,
+        outcome: Rc<Outcome>,
+        now_ms: u64,
+        node: &impl Node,
+    ) -> Option<Rc<Outcome>> {
+        let rules = &manager.cache;
+        let times = match *outcome {
+            Outcome::Found(_) => Times::of_record(rules, now_ms, node),
+            _ => Times::of_refusal(rules, now_ms, rules.negative_ttl_ms),
+        };
+        // Where the node cannot be asked what has been invalidated, nothing is remembered.
+        let Some(stamp) = lookup.stamp else {
+            return Some(outcome);
+        };
+        let tenant = lookup.tenant.as_str();
+        match self
+            .table
+            .keep(tenant, stamp, (Verdict::of(&outcome), times), now_ms, node)
+        {
+            Ok(Kept::Yes { refutes }) => {
+                if refutes {
+                    match self.log.publish(&[tenant], stamp.layout(), node) {
+                        Ok(published) => self.log.skip(published),
+                        Err(_) => return None,
+                    }
+                }
+                self.remember(lookup.tenant.clone(), Rc::clone(&outcome), times, now_ms, node);
+                Some(outcome)
+            }
+            Ok(Kept::Outdated) => None,
+            Err(_) => {
+                let is_current = self.view(&lookup.tenant, now_ms, node).is_some_and(|view| view.stamp == stamp);
+                is_current.then_some(outcome)
+            }
+        }
+    }
+
+    fn remember(&mut self, tenant: TenantId, outcome: Rc<Outcome>, times: Times, now_ms: u64, node: &impl Node) {
+        let evicted = self.local.evictions();
+        self.local.insert(tenant, outcome, times, now_ms);
+        if self.local.evictions() != evicted {
+            node.count(Counter::CacheEvictions);
+        }
+    }
+
+    /// What the node knows of a tenant; `None` while it cannot be asked.
+    fn view(&self, tenant: &TenantId, now_ms: u64, node: &impl Node) -> Option<View> {
+        let layout = self.log.layout()?;
+        Some(self.table.view(tenant.as_str(), layout, now_ms, node))
+    }
+
+    /// Drops what other workers have invalidated.
+    fn listen(&mut self, node: &impl Node) {
+        match self.log.listen(node) {
+            News::None => {}
+            News::Tenants(tenants) => {
+                for tenant in &tenants {
+                    // Written by a worker of this node, well-formed and folded.
+                    if let Some(tenant) = TenantId::parse(tenant, false) {
+                        self.local.remove(&tenant);
+                    }
+                }
+            }
+            News::Everything => self.local.clear(),
+        }
+    }
+
     /// A failure that the log should hear of: each kind at most once a minute.
-    fn complaint(&mut self, failure: Option<LookupFailure>, now_ms: u64) -> Option<Remark> {
-        let failure = failure?;
+    fn complaint(&mut self, failure: LookupFailure, now_ms: u64) -> Option<Remark> {
         let quiet_until_ms = self.quiet_until_ms.entry(failure).or_default();
         if now_ms < *quiet_until_ms {
             return None;
@@ -198,41 +516,41 @@ impl Resolver {
         Some(lookup.ask(config, manager, other, timeout_ms))
     }
 
+    /// The lookups and lists that must be asked for now, and that nobody waits for.
+    pub(crate) fn take_errands(&mut self) -> Vec<Errand> {
+        self.background.take()
+    }
+
     /// Does what is due by time alone.
-    pub(crate) fn tick(&mut self, node: &impl Node) {
+    pub(crate) fn tick(&mut self, manager: &TenantManager, node: &impl Node) {
         let now_ms = node.monotonic_ms();
         if self.next_sweep_ms.is_some_and(|due| due <= now_ms) {
-            self.with_local(node, |local| local.sweep(now_ms));
+            self.local.sweep(now_ms);
             self.inflight.sweep(now_ms);
-            let idle = self.local.is_empty() && self.inflight.is_empty();
+            self.background.keep(|id| self.inflight.find(id).is_some());
+            let shared = self.log.layout().is_some_and(|layout| self.table.sweep_some(layout, now_ms, node));
+            let idle = !shared && self.local.is_empty() && self.inflight.is_empty();
             self.next_sweep_ms = (!idle).then(|| now_ms.saturating_add(SWEEP_MS));
+            self.pump(manager, now_ms, node);
         }
+        self.discover(manager, now_ms, node);
     }
 
     /// When [`Resolver::tick`] has something to do, in monotonic milliseconds.
     pub(crate) fn due_ms(&self) -> Option<u64> {
-        self.next_sweep_ms
+        let discovery = self.discoverer.as_ref().map(Discoverer::due_ms);
+        [self.next_sweep_ms, discovery].into_iter().flatten().min()
     }
+}
 
-    /// Takes the records of this cache out of the gauge, before they go.
-    pub(crate) fn close(&mut self, node: &impl Node) {
-        self.with_local(node, Local::clear);
-    }
-
-    /// Works on the cache and moves the gauge by what that changed.
-    fn with_local<T>(&mut self, node: &impl Node, work: impl FnOnce(&mut Local) -> T) -> T {
-        let before = self.local.records();
-        let evicted = self.local.evictions();
-        let result = work(&mut self.local);
-        if self.local.evictions() != evicted {
-            node.count(Counter::CacheEvictions);
-        }
-        let change = self.local.records().saturating_sub(before);
-        if change != 0 {
-            node.adjust(Gauge::TenantConsumersActive, change);
-        }
-        result
-    }
+fn hit(outcome: Rc<Outcome>, age: Age, level: Level, node: &impl Node) -> Resolution {
+    let how = match age {
+        Age::Fresh if outcome.refuses() => CacheOutcome::Negative,
+        Age::Fresh => CacheOutcome::Hit,
+        Age::Stale | Age::Fallback | Age::Spent => CacheOutcome::Stale,
+    };
+    node.count(Counter::CacheLookups(level, how));
+    Resolution::Known(outcome)
 }
 
 #[cfg(test)]

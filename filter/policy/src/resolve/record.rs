@@ -122,6 +122,21 @@ impl Record {
         self.status.as_deref()
     }
 
+    /// Whether the tenant may be served: `status` is `active`, in exact case, or absent.
+    pub fn is_active(&self) -> bool {
+        self.status.as_deref().is_none_or(|status| status == "active")
+    }
+
+    /// About how many bytes it takes.
+    pub(super) fn weight(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let modules = self.modules.iter().map(|(name, granted)| {
+            let texts = text(&granted.schema).saturating_add(text(&granted.vhost));
+            name.len().saturating_add(texts).saturating_add(128)
+        });
+        modules.fold(text(&self.slug).saturating_add(text(&self.vhost)), usize::saturating_add)
+    }
+
     /// The isolation mode; `isolated` when absent.
     pub fn isolation(&self) -> Isolation {
         self.isolation

@@ -7,7 +7,8 @@
 //! 2. All field lines of a rule's header are scoped, also those that look scoped already: the
 //!    caller is not trusted to have done it. A value that the kind refuses is 400
 //!    `KEY_REJECTED`; so is any byte of 0x80 or above. Limits are on the result.
-//! 3. The emitted headers are set.
+//! 3. The emitted headers are set, `x-tenant-resolution` among them where the tenant could not be
+//!    looked up.
 
 mod headers;
 mod redis;
@@ -20,6 +21,9 @@ use crate::config::{Emit, Kind, Scope, ScopeRule};
 use crate::denial::Denial;
 use crate::enforce::Admitted;
 use crate::request::RequestHead;
+
+/// Tells the upstream that nothing but the verified claim speaks for the tenant.
+const RESOLUTION: &[u8] = b"x-tenant-resolution";
 
 /// The field lines of scope rules, kept while a request waits: its head cannot be read later.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,4 +99,7 @@ fn emit(emit: &Emit, admitted: &Admitted, edits: &mut Vec<Edit>) {
         emit.vhost.as_ref(),
         record.and_then(|record| record.vhost(admitted.module())),
     );
+    if admitted.is_unverified() {
+        edits.push(Edit::Set(RESOLUTION.to_vec(), b"unverified".to_vec()));
+    }
 }

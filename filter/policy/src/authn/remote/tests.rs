@@ -52,6 +52,7 @@ impl Fixture {
 
     fn answered(&mut self, fetch: FetchId, status: u16, body: &str) -> Option<News> {
         let answer = Answer::Http {
+            retry_after_seconds: None,
             status,
             body: Some(body.as_bytes()),
         };
@@ -272,7 +273,11 @@ fn what_is_no_set_with_a_usable_key_is_a_failure() {
         (503, None, FetchFailure::ServerError),
     ] {
         let body = body.as_ref().map(String::as_bytes);
-        let answer = Answer::Http { status, body };
+        let answer = Answer::Http {
+                status,
+                retry_after_seconds: None,
+                body,
+            };
         let (set, _) = read(answer, &[Algorithm::EdDsa]);
         assert_eq!(
             set.err(),

@@ -1,0 +1,228 @@
+//! Whether the Tenant Manager may be asked now, as the whole node agrees: circuit breaker, pauses,
+//! and the API key that was accepted last.
+//!
+//! 1. During a pause (after 429, and after 401 with every key) nobody asks.
+//! 2. `threshold` consecutive failures open the circuit for `open_seconds`; nobody asks.
+//! 3. After that one lookup of the node is the probe. Success closes the circuit, failure opens it
+//!    again, an answer that is neither leaves the next lookup to be the probe. A probe that is not
+//!    heard of again ends with its lease.
+//! 4. What lookups that began before the circuit opened learn later changes nothing.
+
+use serde::{Deserialize, Serialize};
+
+use super::changes::ATTEMPTS;
+use super::shared::fingerprint;
+use crate::config::TenantManager;
+use crate::errand::{GRACE_MS, deadline_ms};
+use crate::node::{Node, NotWritten, Shared, Version};
+use crate::remark::Remark;
+use crate::telemetry::{Counter, Gauge};
+
+/// How many Tenant Managers a node can tell apart.
+const MANAGERS: u64 = 64;
+/// The first byte of the stored state. Another number is another format, and void.
+const FORMAT: u8 = 1;
+
+/// The state of one Tenant Manager, as all workers share it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    /// Which Tenant Manager it is about, by hash.
+    of: u64,
+    phase: Phase,
+    paused_until_ms: u64,
+    preferred_key: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Phase {
+    Closed { failures: u32 },
+    Open { until_ms: u64 },
+    HalfOpen { probe_until_ms: u64 },
+}
+
+impl Default for Phase {
+    fn default() -> Self {
+        Self::Closed { failures: 0 }
+    }
+}
+
+/// What a lookup was let through as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Permit {
+    Ordinary,
+    /// The probe whose lease ends then.
+    Probe(u64),
+}
+
+/// Why nobody asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Barred {
+    /// The circuit is open for so many milliseconds more.
+    Open(u64),
+    /// There is a pause for so many milliseconds more.
+    Paused(u64),
+}
+
+/// What an answer says of the Tenant Manager itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Health {
+    /// It answered as the table knows it.
+    Good,
+    /// It did not.
+    Bad,
+    /// Neither; nobody asks for so many milliseconds.
+    Unclear(u64),
+}
+
+/// The way to one Tenant Manager.
+#[derive(Debug)]
+pub(super) struct Gate {
+    of: u64,
+    key: String,
+}
+
+impl Gate {
+    pub(super) fn new(manager: &TenantManager) -> Self {
+        let of = fingerprint(&manager.identity_text());
+        let place = of.checked_rem(MANAGERS).unwrap_or_default();
+        Self {
+            of,
+            key: format!("tenantgate.manager.{place}"),
+        }
+    }
+
+    /// Lets a lookup through, with the API key to begin with, or says why not.
+    pub(super) fn enter(
+        &self,
+        manager: &TenantManager,
+        now_ms: u64,
+        node: &impl Node,
+    ) -> Result<(Permit, usize), Barred> {
+        for _ in 0..ATTEMPTS {
+            let (mut state, version) = self.read(node);
+            if now_ms < state.paused_until_ms {
+                return Err(Barred::Paused(state.paused_until_ms.saturating_sub(now_ms)));
+            }
+            let key = usize::from(state.preferred_key).min(manager.api_keys.len().saturating_sub(1));
+            let free_at_ms = match state.phase {
+                Phase::Closed { .. } => return Ok((Permit::Ordinary, key)),
+                Phase::Open { until_ms } => until_ms,
+                Phase::HalfOpen { probe_until_ms } => probe_until_ms,
+            };
+            if now_ms < free_at_ms {
+                return Err(Barred::Open(free_at_ms.saturating_sub(now_ms)));
+            }
+            let probe_until_ms = deadline_ms(now_ms, manager.timeout_ms);
+            state.phase = Phase::HalfOpen { probe_until_ms };
+            match self.write(state, version, node) {
+                Ok(()) => {
+                    node.set(Gauge::BreakerState, 2);
+                    return Ok((Permit::Probe(probe_until_ms), key));
+                }
+                Err(NotWritten::Outpaced) => {}
+                Err(NotWritten::Refused) => break,
+            }
+        }
+        Err(Barred::Open(GRACE_MS))
+    }
+
+    /// Takes in what a lookup has learned; `key` is the API key that was accepted.
+    pub(super) fn leave(
+        &self,
+        manager: &TenantManager,
+        permit: Permit,
+        (health, key): (Health, Option<usize>),
+        now_ms: u64,
+        node: &impl Node,
+    ) -> Option<Remark> {
+        for _ in 0..ATTEMPTS {
+            let (before, version) = self.read(node);
+            let mut state = before;
+            if let Some(key) = key.and_then(|key| u8::try_from(key).ok()) {
+                state.preferred_key = key;
+            }
+            if let Health::Unclear(pause_ms @ 1..) = health {
+                state.paused_until_ms = state.paused_until_ms.max(now_ms.saturating_add(pause_ms));
+            }
+            state.phase = next(before.phase, permit, health, manager, now_ms);
+            if state == before {
+                return None;
+            }
+            match self.write(state, version, node) {
+                Ok(()) => return told(before.phase, state.phase, manager, node),
+                Err(NotWritten::Outpaced) => {}
+                Err(NotWritten::Refused) => return None,
+            }
+        }
+        None
+    }
+
+    fn read(&self, node: &impl Node) -> (State, Version) {
+        let Shared { value, version } = node.shared(&self.key);
+        let state = match value.split_first() {
+            Some((&FORMAT, rest)) => postcard::from_bytes::<State>(rest).ok(),
+            _ => None,
+        };
+        let fresh = State {
+            of: self.of,
+            ..State::default()
+        };
+        (state.filter(|state| state.of == self.of).unwrap_or(fresh), version)
+    }
+
+    fn write(&self, state: State, version: Version, node: &impl Node) -> Result<(), NotWritten> {
+        // Numbers always serialize.
+        let bytes = postcard::to_extend(&state, vec![FORMAT]).unwrap_or_default();
+        node.share(&self.key, &bytes, version)
+    }
+}
+
+fn next(phase: Phase, permit: Permit, health: Health, manager: &TenantManager, now_ms: u64) -> Phase {
+    let open = Phase::Open {
+        until_ms: now_ms.saturating_add(manager.breaker.open_ms),
+    };
+    match (phase, permit, health) {
+        (Phase::Closed { .. }, _, Health::Good) => Phase::default(),
+        (Phase::Closed { failures }, _, Health::Bad) => {
+            let failures = failures.saturating_add(1);
+            if failures < manager.breaker.threshold {
+                Phase::Closed { failures }
+            } else {
+                open
+            }
+        }
+        (Phase::HalfOpen { probe_until_ms }, Permit::Probe(mine), health) if mine == probe_until_ms => match health {
+            Health::Good => Phase::default(),
+            Health::Bad => open,
+            Health::Unclear(_) => Phase::Open { until_ms: now_ms },
+        },
+        (phase, _, _) => phase,
+    }
+}
+
+/// Counts and tells that the circuit has opened or closed.
+fn told(before: Phase, after: Phase, manager: &TenantManager, node: &impl Node) -> Option<Remark> {
+    match (before, after) {
+        (Phase::Closed { .. }, Phase::Closed { .. }) => None,
+        (_, Phase::Closed { .. }) => {
+            node.set(Gauge::BreakerState, 0);
+            Some(Remark::CircuitClosed {
+                cluster: manager.cluster.clone(),
+            })
+        }
+        (Phase::Closed { .. }, Phase::Open { .. }) => {
+            node.set(Gauge::BreakerState, 1);
+            node.count(Counter::CircuitOpened);
+            Some(Remark::CircuitOpened {
+                cluster: manager.cluster.clone(),
+                failures: manager.breaker.threshold,
+                seconds: manager.breaker.open_ms / 1_000,
+            })
+        }
+        (before, after) if before == after => None,
+        _ => {
+            node.set(Gauge::BreakerState, 1);
+            None
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! The list of active tenants: it warms the node's cache and notices who has gone.
+//!
+//! 1. One worker of the node asks, under a lease, at the start and every `interval_seconds`.
+//! 2. What is listed and not fresh is looked up, four at once.
+//! 3. Who was listed the last time and is not any more is forgotten.
+//! 4. A list that cannot be read, is too large, or has under half of the tenants of the last one
+//!    changes nothing.
+
+use serde::{Deserialize, Serialize};
+
+use super::breaker::{Health, Permit};
+use super::changes::ATTEMPTS;
+use super::events::Command;
+use super::lookup::key_headers;
+use super::shared::{Order, fingerprint};
+use super::Resolver;
+use crate::config::{Config, Discovery, TenantManager};
+use crate::errand::{Answer, Answered, Callout, Errand, GRACE_MS, deadline_ms};
+use crate::json::Object;
+use crate::node::{Node, NotWritten, Shared, part_of};
+use crate::remark::Remark;
+use crate::telemetry::Counter;
+use crate::tenant_id::TenantId;
+
+/// How many lists a node can tell apart.
+const LISTS: u64 = 16;
+/// How soon a failed question is asked again, at the latest.
+const RETRY_MS: u64 = 10_000;
+
+/// Names one question for the list by this worker. Never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ListId(pub(crate) u64);
+
+/// The discovery of one worker.
+#[derive(Debug)]
+pub(super) struct Discoverer {
+    settings: Discovery,
+    of: u64,
+    lease_key: String,
+    list_key: String,
+    /// When this worker looks whether it is its turn.
+    looks_ms: u64,
+    asking: Option<Asking>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Asking {
+    id: ListId,
+    permit: Permit,
+    key: usize,
+    attempts: usize,
+    ends_ms: u64,
+}
+
+/// Whose turn it is, as the node knows it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Turn {
+    of: u64,
+    next_ms: u64,
+    leased_until_ms: u64,
+}
+
+/// The last good list, as the node knows it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct List {
+    of: u64,
+    tenants: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    id: String,
+    #[serde(default)]
+    status: Option<String>,
+}
+
+impl Discoverer {
+    pub(super) fn new(config: &Config, manager: &TenantManager) -> Option<Self> {
+        let settings = manager.discovery.clone()?;
+        let of = fingerprint(&format!(
+            "{}\n{}\n{}",
+            manager.identity_text(),
+            settings.path,
+            config.service.as_str()
+        ));
+        let place = of.checked_rem(LISTS).unwrap_or_default();
+        Some(Self {
+            settings,
+            of,
+            lease_key: format!("tenantgate.discovery.{place}"),
+            list_key: format!("tenantgate.discovered.{place}"),
+            looks_ms: 0,
+            asking: None,
+            next: 0,
+        })
+    }
+
+    pub(super) fn due_ms(&self) -> u64 {
+        self.looks_ms
+    }
+
+    /// Takes the lease, or says when to look again.
+    fn lease(&self, until_ms: u64, now_ms: u64, node: &impl Node) -> Result<(), u64> {
+        let Shared { value, version } = node.shared(&self.lease_key);
+        let turn = self.turn(&value);
+        if now_ms < turn.next_ms {
+            return Err(turn.next_ms);
+        }
+        if now_ms < turn.leased_until_ms {
+            return Err(turn.leased_until_ms);
+        }
+        let turn = Turn {
+            leased_until_ms: until_ms,
+            ..turn
+        };
+        node.share(&self.lease_key, &encoded(&turn), version).map_err(|_| until_ms)
+    }
+
+    /// Says when the next question is due, and gives the lease up.
+    fn release(&self, next_ms: u64, node: &impl Node) {
+        for _ in 0..ATTEMPTS {
+            let Shared { version, .. } = node.shared(&self.lease_key);
+            let turn = Turn {
+                of: self.of,
+                next_ms,
+                leased_until_ms: 0,
+            };
+            if node.share(&self.lease_key, &encoded(&turn), version) != Err(NotWritten::Outpaced) {
+                return;
+            }
+        }
+    }
+
+    fn turn(&self, value: &[u8]) -> Turn {
+        let turn = postcard::from_bytes::<Turn>(value).ok();
+        turn.filter(|turn| turn.of == self.of).unwrap_or(Turn {
+            of: self.of,
+            ..Turn::default()
+        })
+    }
+}
+
+fn encoded(value: &impl Serialize) -> Vec<u8> {
+    // Strings and numbers always serialize.
+    postcard::to_extend(value, Vec::new()).unwrap_or_default()
+}
+
+impl Resolver {
+    /// Begins the next question for the list when it is due and this worker's turn.
+    pub(super) fn discover(&mut self, manager: &TenantManager, now_ms: u64, node: &impl Node) {
+        let Some(discoverer) = self.discoverer.as_mut().filter(|other| other.looks_ms <= now_ms) else {
+            return;
+        };
+        let ends_ms = deadline_ms(now_ms, manager.timeout_ms);
+        if let Err(looks_ms) = discoverer.lease(ends_ms, now_ms, node) {
+            // A little later than it is due: not all workers at once.
+            discoverer.looks_ms = looks_ms.saturating_add(part_of(1_000, node)).saturating_add(1);
+            return;
+        }
+        discoverer.looks_ms = ends_ms;
+        let Ok((permit, key)) = self.gate.enter(manager, now_ms, node) else {
+            return;
+        };
+        let id = ListId(discoverer.next);
+        discoverer.next = discoverer.next.wrapping_add(1);
+        discoverer.asking = Some(Asking {
+            id,
+            permit,
+            key,
+            attempts: 0,
+            ends_ms,
+        });
+        self.background.start(Errand::List(id));
+    }
+
+    /// The first call of a question for the list; `None` when it is over or was asked before.
+    pub(crate) fn list_question(&mut self, config: &Config, id: ListId) -> Option<Callout> {
+        let manager = config.tenant_manager.as_ref()?;
+        let discoverer = self.discoverer.as_mut()?;
+        let asking = discoverer.asking.as_mut().filter(|asking| asking.id == id && asking.attempts == 0)?;
+        let key = asking.key;
+        Some(asking.ask(config, manager, &discoverer.settings, key, manager.timeout_ms))
+    }
+
+    /// Takes a list in.
+    pub(crate) fn list_answered(
+        &mut self,
+        config: &Config,
+        id: ListId,
+        answer: Answer<'_>,
+        node: &impl Node,
+    ) -> Answered {
+        let (Some(manager), Some(discoverer)) = (config.tenant_manager.as_ref(), self.discoverer.as_mut()) else {
+            return Answered::FORGOTTEN;
+        };
+        let now_ms = node.monotonic_ms();
+        let Some(mut asking) = discoverer.asking.take_if(|asking| asking.id == id) else {
+            return Answered::FORGOTTEN;
+        };
+        if matches!(answer, Answer::Http { status: 401, .. }) && asking.attempts < manager.api_keys.len() {
+            let left_ms = asking.ends_ms.saturating_sub(GRACE_MS).saturating_sub(now_ms);
+            if let Some(timeout_ms) = u32::try_from(left_ms).ok().filter(|left| *left > 0) {
+                let other = if asking.key == 0 { 1 } else { 0 };
+                let callout = asking.ask(config, manager, &discoverer.settings, other, timeout_ms);
+                discoverer.asking = Some(asking);
+                return Answered::Again(callout);
+            }
+        }
+        let (list, health) = read(answer, manager, config.tenant_id.fold_uuid);
+        let accepted = (health == Health::Good).then_some(asking.key);
+        let mut remarks: Vec<Remark> = self
+            .gate
+            .leave(manager, asking.permit, (health, accepted), now_ms, node)
+            .into_iter()
+            .collect();
+        let interval_ms = discoverer.settings.interval_ms;
+        let taken = list.and_then(|list| self.take_list(manager, list, node));
+        let pause_ms = match taken {
+            Ok(()) => interval_ms,
+            Err(why) => {
+                node.count(Counter::DiscoveryErrors);
+                remarks.push(Remark::ListUseless(why));
+                interval_ms.min(RETRY_MS)
+            }
+        };
+        if let Some(discoverer) = self.discoverer.as_mut() {
+            let next_ms = now_ms.saturating_add(pause_ms);
+            discoverer.release(next_ms, node);
+            discoverer.looks_ms = next_ms;
+        }
+        self.pump(manager, now_ms, node);
+        Answered::Over { news: None, remarks }
+    }
+
+    /// Forgets who has gone and has looked up who is there.
+    fn take_list(&mut self, manager: &TenantManager, list: Vec<TenantId>, node: &impl Node) -> Result<(), Useless> {
+        let Some(discoverer) = self.discoverer.as_ref() else {
+            return Ok(());
+        };
+        let Shared { value, version } = node.shared(&discoverer.list_key);
+        let last = postcard::from_bytes::<List>(&value)
+            .ok()
+            .filter(|last| last.of == discoverer.of)
+            .unwrap_or_default();
+        if list.len() < last.tenants.len() / 2 {
+            return Err(Useless::Shrunk {
+                from: last.tenants.len(),
+                to: list.len(),
+            });
+        }
+        let is_listed = |name: &String| list.binary_search_by(|tenant| tenant.as_str().cmp(name)).is_ok();
+        let gone: Vec<Command> = last
+            .tenants
+            .iter()
+            .filter(|name| !is_listed(name))
+            .filter_map(|name| TenantId::parse(name, false))
+            .map(|tenant| Command::Tenant {
+                tenant,
+                order: Order::Forget,
+                at_ms: None,
+            })
+            .collect();
+        let now = List {
+            of: discoverer.of,
+            tenants: list.iter().map(|tenant| tenant.as_str().to_owned()).collect(),
+        };
+        let written = node.share(&discoverer.list_key, &encoded(&now), version);
+        if self.obey(manager, &gone, node).is_err() || written.is_err() {
+            return Err(Useless::NotTaken);
+        }
+        node.add(Counter::DiscoveryGone, u64::try_from(gone.len()).unwrap_or_default());
+        for tenant in list {
+            self.background.push(tenant);
+        }
+        Ok(())
+    }
+}
+
+impl Asking {
+    fn ask(
+        &mut self,
+        config: &Config,
+        manager: &TenantManager,
+        settings: &Discovery,
+        key: usize,
+        timeout_ms: u32,
+    ) -> Callout {
+        self.attempts = self.attempts.saturating_add(1);
+        self.key = key;
+        let path = format!("{}?service={}", settings.path, config.service.as_str());
+        Callout {
+            cluster: manager.cluster.clone(),
+            headers: key_headers(manager, path, key),
+            timeout_ms: timeout_ms.max(1),
+        }
+    }
+}
+
+/// Why a list changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Useless {
+    /// There was none: another answer than 200, or none at all.
+    NotThere,
+    /// It is too large, or names more tenants than the node has slots.
+    TooLarge,
+    /// It is not a JSON list of objects with an `id`.
+    NotAList,
+    /// It has under half of the tenants of the last one.
+    Shrunk {
+        /// How many the last one had.
+        from: usize,
+        /// How many it has.
+        to: usize,
+    },
+    /// The node's store did not take it.
+    NotTaken,
+}
+
+/// The active tenants of a list in order, and what the answer says of the Tenant Manager.
+fn read(answer: Answer<'_>, manager: &TenantManager, fold_uuid: bool) -> (Result<Vec<TenantId>, Useless>, Health) {
+    let body = match answer {
+        Answer::Http { status: 200, body, .. } => body,
+        Answer::Http { .. } | Answer::Unreachable => {
+            return (Err(Useless::NotThere), super::lookup::health_of_status(answer));
+        }
+    };
+    let Some(body) = body else {
+        return (Err(Useless::TooLarge), Health::Bad);
+    };
+    let Ok(listed) = serde_json::from_slice::<Vec<Object<Listed>>>(body) else {
+        return (Err(Useless::NotAList), Health::Bad);
+    };
+    if u32::try_from(listed.len()).map_or(true, |many| many > manager.cache.shared_slots) {
+        return (Err(Useless::TooLarge), Health::Good);
+    }
+    let is_active = |listed: &Listed| listed.status.as_deref().is_none_or(|status| status == "active");
+    let mut tenants: Vec<TenantId> = listed
+        .into_iter()
+        .map(|Object(listed)| listed)
+        .filter(is_active)
+        .filter_map(|listed| TenantId::parse(&listed.id, fold_uuid))
+        .collect();
+    tenants.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+    tenants.dedup();
+    (Ok(tenants), Health::Good)
+}
+
+impl Useless {
+    /// Why, for the person on call.
+    pub fn meaning(self) -> String {
+        match self {
+            Self::NotThere => "no answer with status 200".to_owned(),
+            Self::TooLarge => "larger than `max_body_bytes`, or more tenants than `shared_slots`".to_owned(),
+            Self::NotAList => "no JSON list of objects with an `id`".to_owned(),
+            Self::Shrunk { from, to } => format!("{to} tenants, under half of the last {from}"),
+            Self::NotTaken => "the host's shared data did not take it".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! One set of the node's table: what up to eight tenants are known to be, as all workers share it.
+
+use serde::{Deserialize, Serialize};
+
+use super::freshness::{Age, Times};
+use super::{Outcome, Record};
+use crate::node::Version;
+
+/// How many entries a set holds.
+const WAYS: usize = 8;
+/// The same, for counting slots.
+pub(super) const SLOTS: u32 = 8;
+/// Of how many tenants it remembers when their last event was.
+const MARKS: usize = 8;
+/// The first byte of a stored set. Another number is another format, and void.
+const FORMAT: u8 = 1;
+/// How much earlier than the last one an event may come and still be applied.
+const TOLERANCE_MS: i64 = 5_000;
+
+/// A set. Stored whole under one key, so that every change of it is one compare-and-set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Set {
+    /// Moves whenever something that a lookup may have asked about has been invalidated.
+    generation: u64,
+    /// Until when a worker may hold a record that found no place here.
+    crowded_until_ms: u64,
+    entries: Vec<Entry>,
+    marks: Vec<Mark>,
+}
+
+/// What is known of one tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) tenant: String,
+    pub(super) of: Of,
+    /// The base of the change log under which it was written; void under any other.
+    pub(super) base: u64,
+    pub(super) times: Times,
+    /// Until when somebody asks about it: the lease of a refresh.
+    pub(super) refreshed_until_ms: u64,
+    /// Until when nobody may ask about it.
+    pub(super) paused_until_ms: u64,
+    /// `None`: nothing, the entry is there for its pause.
+    pub(super) verdict: Option<Verdict>,
+}
+
+/// Whom an entry concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Of {
+    /// Plugins with this configuration, by its hash: what the Tenant Manager has answered them.
+    Configuration(u64),
+    /// Plugins in front of this service, by the hash of its name: what an event says of the service.
+    Service(u64),
+    /// Every plugin: what an event says of the tenant.
+    Everyone,
+}
+
+/// An outcome as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Verdict {
+    Found(Record),
+    Refused(String),
+    AccessDenied,
+    NotProvisioned,
+}
+
+/// When the last event about a tenant was, in milliseconds since the Unix epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Mark {
+    tenant: String,
+    at_ms: i64,
+}
+
+/// What can be missed best comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Pause,
+    Record,
+    Refusal,
+    Order,
+}
+
+/// Who is asking.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scope {
+    pub(super) configuration: u64,
+    pub(super) service: u64,
+}
+
+impl Verdict {
+    /// The outcome as it is stored; `None` for one that is not.
+    pub(super) fn of(outcome: &Outcome) -> Option<Self> {
+        match outcome {
+            Outcome::Found(record) => Some(Self::Found(Record::clone(record))),
+            Outcome::Refused { status } => Some(Self::Refused(status.clone())),
+            Outcome::AccessDenied => Some(Self::AccessDenied),
+            Outcome::NotProvisioned => Some(Self::NotProvisioned),
+            Outcome::NotFound | Outcome::Unavailable(_) => None,
+        }
+    }
+
+    /// Whether it is a record of a tenant that may be served.
+    pub(super) fn is_record(&self) -> bool {
+        matches!(self, Self::Found(record) if record.is_active())
+    }
+
+    pub(super) fn outcome(self) -> Outcome {
+        match self {
+            Self::Found(record) => Outcome::Found(record.into()),
+            Self::Refused(status) => Outcome::Refused { status },
+            Self::AccessDenied => Outcome::AccessDenied,
+            Self::NotProvisioned => Outcome::NotProvisioned,
+        }
+    }
+}
+
+impl Entry {
+    /// Whether it is a refusal by an event.
+    fn is_order(&self) -> bool {
+        !matches!(self.of, Of::Configuration(_))
+    }
+
+    fn is_record(&self) -> bool {
+        self.verdict.as_ref().is_some_and(Verdict::is_record)
+    }
+
+    fn rank(&self) -> Rank {
+        match (&self.verdict, self.is_order()) {
+            (None, _) => Rank::Pause,
+            (Some(verdict), _) if verdict.is_record() => Rank::Record,
+            (Some(_), false) => Rank::Refusal,
+            (Some(_), true) => Rank::Order,
+        }
+    }
+
+    fn is_spent(&self, base: u64, now_ms: u64) -> bool {
+        let age = self.times.age(now_ms);
+        self.base != base || age == Age::Spent || (self.is_order() && age != Age::Fresh)
+    }
+}
+
+impl Set {
+    /// Reads a stored set. What cannot be read is empty and has a generation that no lookup has seen.
+    pub(super) fn decode(bytes: &[u8], version: Version) -> Self {
+        match bytes.split_first() {
+            None => Self::default(),
+            Some((&FORMAT, rest)) => postcard::from_bytes(rest).unwrap_or_else(|_| Self::unreadable(version)),
+            Some(_) => Self::unreadable(version),
+        }
+    }
+
+    fn unreadable(version: Version) -> Self {
+        Self {
+            generation: (1 << 32) | u64::from(version.0),
+            crowded_until_ms: u64::MAX,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        // Strings and numbers always serialize; an empty value is an empty set.
+        postcard::to_extend(self, vec![FORMAT]).unwrap_or_default()
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// How many records it holds, refusals not counted.
+    pub(super) fn records(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.is_record()).count()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The refusal by an event that holds for whoever is asking.
+    pub(super) fn order(&self, tenant: &str, scope: Scope, base: u64, now_ms: u64) -> Option<&Entry> {
+        self.entries.iter().find(|entry| {
+            let concerns = entry.of == Of::Everyone || entry.of == Of::Service(scope.service);
+            concerns && entry.tenant == tenant && !entry.is_spent(base, now_ms)
+        })
+    }
+
+    /// What the Tenant Manager has said of it, not forgotten yet.
+    pub(super) fn answer(&self, tenant: &str, scope: Scope, base: u64, now_ms: u64) -> Option<&Entry> {
+        let of = Of::Configuration(scope.configuration);
+        self.entries
+            .iter()
+            .find(|entry| entry.of == of && entry.tenant == tenant && !entry.is_spent(base, now_ms))
+    }
+
+    pub(super) fn answer_mut(&mut self, tenant: &str, scope: Scope, base: u64, now_ms: u64) -> Option<&mut Entry> {
+        let of = Of::Configuration(scope.configuration);
+        self.entries
+            .iter_mut()
+            .find(|entry| entry.of == of && entry.tenant == tenant && !entry.is_spent(base, now_ms))
+    }
+
+    /// Puts an entry in the place of the one about the same, or in a free place, or in that of
+    /// what can best be missed: a record before a refusal, the older before the newer, and a
+    /// refusal only for a refusal. Gives whether it has a place now.
+    pub(super) fn put(&mut self, entry: Entry, now_ms: u64) -> bool {
+        self.entries
+            .retain(|other| other.of != entry.of || other.tenant != entry.tenant);
+        self.sweep(entry.base, now_ms);
+        if self.entries.len() >= WAYS {
+            let worst = self
+                .entries
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, other)| (other.rank(), other.times.fresh_until_ms()))
+                .map(|(place, other)| (place, other.rank()));
+            match worst {
+                Some((place, rank)) if rank <= entry.rank() => {
+                    let gone = self.entries.remove(place);
+                    // A worker may go on holding it; that must be known when its tenant is refused.
+                    self.crowd(gone.times.spent_at_ms());
+                    if rank > Rank::Record {
+                        self.move_on();
+                    }
+                }
+                _ => {
+                    self.crowd(entry.times.spent_at_ms());
+                    return false;
+                }
+            }
+        }
+        self.entries.push(entry);
+        true
+    }
+
+    /// Notes that a worker may hold something that has no place here.
+    pub(super) fn crowd(&mut self, until_ms: u64) {
+        self.crowded_until_ms = self.crowded_until_ms.max(until_ms);
+    }
+
+    /// Whether some worker may hold a record of the tenant.
+    pub(super) fn may_be_held(&self, tenant: &str, base: u64, now_ms: u64) -> bool {
+        now_ms < self.crowded_until_ms
+            || self
+                .entries
+                .iter()
+                .any(|entry| entry.tenant == tenant && entry.is_record() && !entry.is_spent(base, now_ms))
+    }
+
+    /// Takes out what the Tenant Manager has said of a tenant. Gives whether there was a record.
+    pub(super) fn forget(&mut self, tenant: &str, base: u64, now_ms: u64) -> bool {
+        let had = self
+            .entries
+            .iter()
+            .any(|entry| entry.tenant == tenant && entry.is_record() && !entry.is_spent(base, now_ms));
+        self.entries.retain(|entry| entry.tenant != tenant || entry.is_order());
+        had
+    }
+
+    /// Takes back what events have said of a tenant to whoever is asking.
+    pub(super) fn lift(&mut self, tenant: &str, scope: Scope) {
+        self.entries.retain(|entry| {
+            entry.tenant != tenant || !(entry.of == Of::Everyone || entry.of == Of::Service(scope.service))
+        });
+    }
+
+    /// Makes every lookup under way outdated.
+    pub(super) fn move_on(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Notes the time of an event; false when a later one has been applied already.
+    pub(super) fn mark(&mut self, tenant: &str, at_ms: i64) -> bool {
+        let known = self.marks.iter().position(|mark| mark.tenant == tenant);
+        let last_ms = known
+            .and_then(|place| self.marks.get(place))
+            .map_or(i64::MIN, |mark| mark.at_ms);
+        if at_ms.saturating_add(TOLERANCE_MS) < last_ms {
+            return false;
+        }
+        if let Some(place) = known.or((self.marks.len() >= MARKS).then_some(0)) {
+            self.marks.remove(place);
+        }
+        self.marks.push(Mark {
+            tenant: tenant.to_owned(),
+            at_ms: at_ms.max(last_ms),
+        });
+        true
+    }
+
+    /// Takes out what is void.
+    pub(super) fn sweep(&mut self, base: u64, now_ms: u64) {
+        self.entries.retain(|entry| !entry.is_spent(base, now_ms));
+    }
+}
