@@ -13,7 +13,6 @@ use tenant_policy::errand::Answer;
 use tenant_policy::flow::{RequestFlow, Step};
 use tenant_policy::node::{Node, SignatureCheck};
 use tenant_policy::request::{Field, RequestHead};
-use tenant_policy::telemetry::{Counter, Gauge};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -29,9 +28,6 @@ impl Node for StillNode {
         0
     }
 
-    fn count(&self, _: Counter) {}
-
-    fn adjust(&self, _: Gauge, _: i64) {}
 
     fn random(&self) -> u32 {
         0

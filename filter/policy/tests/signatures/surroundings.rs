@@ -4,7 +4,6 @@ use std::cell::Cell;
 
 use native_signature::{Refused, verify};
 use tenant_policy::node::{Node, SignatureCheck};
-use tenant_policy::telemetry::{Counter, Gauge};
 
 /// A host that checks signatures by itself, as Envoy does, or one that does not.
 #[derive(Debug)]
@@ -49,9 +48,6 @@ impl Node for Host {
         0
     }
 
-    fn count(&self, _: Counter) {}
-
-    fn adjust(&self, _: Gauge, _: i64) {}
 
     fn verify_signature(&self, check: &SignatureCheck<'_>) -> Option<bool> {
         if !self.checks {
