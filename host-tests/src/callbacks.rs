@@ -81,7 +81,7 @@ impl TinyEnvoy {
         let guest = self.vms[vm.worker].data();
         if guest.tick_setting == setting {
             let period = guest.tick_period;
-            self.node.borrow_mut().plan(period, Event::Tick { vm, root, setting });
+            self.node.lock().plan(period, Event::Tick { vm, root, setting });
         }
     }
 
@@ -99,7 +99,7 @@ impl TinyEnvoy {
         name: &str,
         arguments: impl FnOnce(u32) -> P,
     ) -> Verdict {
-        let context = self.node.borrow_mut().stream(id).context;
+        let context = self.node.lock().stream(id).context;
         let Some((vm, context)) = context else {
             return Verdict::Continue;
         };
@@ -108,7 +108,7 @@ impl TinyEnvoy {
             self.fail(id);
             return Verdict::Over;
         };
-        if self.node.borrow_mut().stream(id).half(side).closed {
+        if self.node.lock().stream(id).half(side).closed {
             return Verdict::Over;
         }
         if answer == Some(PAUSE) {
@@ -154,7 +154,7 @@ impl TinyEnvoy {
                 Deferred::Continue(stream, side) => self.resume(stream, side),
                 Deferred::LocalResponse(stream, response) => self.reply_locally(stream, response),
                 Deferred::Reset(stream) => {
-                    self.node.borrow_mut().stream(stream).gone = true;
+                    self.node.lock().stream(stream).gone = true;
                     self.finish(stream);
                 }
             }
@@ -169,7 +169,7 @@ impl TinyEnvoy {
 
     /// Whether the VM that handles a stream is still there.
     pub(crate) fn is_served(&self, id: StreamId) -> bool {
-        let context = self.node.borrow_mut().stream(id).context;
+        let context = self.node.lock().stream(id).context;
         context.is_some_and(|(vm, _)| self.is_running(vm))
     }
 }

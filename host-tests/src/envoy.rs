@@ -1,14 +1,13 @@
 //! The world as a test sees it: requests in, time, and everything there is to look at.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
 use std::time::Duration;
 
 use wasmtime::Linker;
 
 use crate::builder::{Builder, FailurePolicy, StartError};
 use crate::cluster::{Callout, PeerRequest, PeerResponse};
+use crate::exclusive::Exclusive;
 use crate::headers::HeaderMap;
 use crate::log::LogLine;
 use crate::module::{Plugin, engine};
@@ -36,7 +35,7 @@ pub struct Death {
 /// One Envoy process with a Proxy-Wasm plugin.
 #[derive(Debug)]
 pub struct TinyEnvoy {
-    pub(crate) node: Rc<RefCell<Node>>,
+    pub(crate) node: Exclusive<Node>,
     /// The workers' VMs, then the main thread's.
     pub(crate) vms: Vec<Vm>,
     pub(crate) failure_policy: FailurePolicy,
@@ -67,7 +66,7 @@ impl TinyEnvoy {
         workers: usize,
         failure_policy: FailurePolicy,
     ) -> Result<Self, StartError> {
-        let node = Rc::new(RefCell::new(node));
+        let node = Exclusive::new(node);
         let linker = crate::abi::linker(engine()).expect("the imports have distinct names");
         let mut envoy = Self {
             node,
@@ -139,7 +138,7 @@ impl TinyEnvoy {
         }
         let mut stream = Stream::new(worker, &headers);
         stream.properties = properties;
-        self.node.borrow_mut().streams.insert(id, stream);
+        self.node.lock().streams.insert(id, stream);
         self.accept(id, headers, ends);
         id
     }
@@ -169,7 +168,7 @@ impl TinyEnvoy {
 
     /// The client leaves.
     pub fn disconnect(&mut self, stream: StreamId) {
-        self.node.borrow_mut().stream(stream).gone = true;
+        self.node.lock().stream(stream).gone = true;
         self.finish(stream);
     }
 
@@ -178,7 +177,7 @@ impl TinyEnvoy {
         let until = self.elapsed() + by;
         let mut at_once = 0;
         loop {
-            let Some((at, event)) = self.node.borrow_mut().agenda.next(until) else {
+            let Some((at, event)) = self.node.lock().agenda.next(until) else {
                 break;
             };
             at_once = if at > self.elapsed() { 0 } else { at_once + 1 };
@@ -186,10 +185,10 @@ impl TinyEnvoy {
                 at_once < MOST_EVENTS_AT_ONCE,
                 "the world does not settle at {at:?}: {event:?}"
             );
-            self.node.borrow_mut().clock.move_to(at);
+            self.node.lock().clock.move_to(at);
             self.happen(event);
         }
-        self.node.borrow_mut().clock.move_to(until);
+        self.node.lock().clock.move_to(until);
     }
 
     /// Lets everything happen that is due now.
@@ -203,10 +202,10 @@ impl TinyEnvoy {
         self.settle();
         let until = self.elapsed() + LONGEST_DECISION;
         while self.outcome(stream) == Outcome::Pending {
-            let Some((at, event)) = self.node.borrow_mut().agenda.next(until) else {
+            let Some((at, event)) = self.node.lock().agenda.next(until) else {
                 break;
             };
-            self.node.borrow_mut().clock.move_to(at);
+            self.node.lock().clock.move_to(at);
             self.happen(event);
             self.settle();
         }
@@ -238,27 +237,27 @@ impl TinyEnvoy {
 
     /// What has become of a stream.
     pub fn outcome(&self, stream: StreamId) -> Outcome {
-        self.node.borrow_mut().stream(stream).outcome()
+        self.node.lock().stream(stream).outcome()
     }
 
     /// What of a request has reached the upstream so far, even if it was refused afterwards.
     pub fn upstream_saw(&self, stream: StreamId) -> Option<PeerRequest> {
-        self.node.borrow_mut().stream(stream).upstream_request()
+        self.node.lock().stream(stream).upstream_request()
     }
 
     /// What of the response has reached the client so far.
     pub fn response(&self, stream: StreamId) -> Option<PeerResponse> {
-        self.node.borrow_mut().stream(stream).client_response()
+        self.node.lock().stream(stream).client_response()
     }
 
     /// Whether the stream is over: answered completely, reset, or left by the client.
     pub fn is_finished(&self, stream: StreamId) -> bool {
-        self.node.borrow_mut().stream(stream).finished
+        self.node.lock().stream(stream).finished
     }
 
     /// The streams that are neither forwarded nor answered.
     pub fn pending(&self) -> Vec<StreamId> {
-        let node = self.node.borrow();
+        let node = self.node.lock();
         let pending = node
             .streams
             .iter()
@@ -269,7 +268,7 @@ impl TinyEnvoy {
     /// Filter state that the plugin has set on a stream, by its name without `wasm.`.
     pub fn filter_state(&self, stream: StreamId, name: &str) -> Option<Vec<u8>> {
         self.node
-            .borrow_mut()
+            .lock()
             .stream(stream)
             .filter_state
             .get(name.as_bytes())
@@ -283,7 +282,7 @@ impl TinyEnvoy {
 
     /// Time since the world began.
     pub fn elapsed(&self) -> Duration {
-        self.node.borrow().clock.elapsed()
+        self.node.lock().clock.elapsed()
     }
 
     /// The real-time clock, in whole seconds since 1970.
@@ -293,54 +292,54 @@ impl TinyEnvoy {
 
     /// A counter or gauge, `None` if nobody has defined it.
     pub fn metric(&self, name: &str) -> Option<u64> {
-        self.node.borrow().stats.value(name)
+        self.node.lock().stats.value(name)
     }
 
     /// All counters and gauges.
     pub fn metrics(&self) -> BTreeMap<String, u64> {
-        self.node.borrow().stats.all()
+        self.node.lock().stats.all()
     }
 
     /// The samples of a histogram, `None` if nobody has defined it.
     pub fn histogram(&self, name: &str) -> Option<Vec<u64>> {
-        self.node.borrow().stats.samples(name).map(<[u64]>::to_vec)
+        self.node.lock().stats.samples(name).map(<[u64]>::to_vec)
     }
 
     /// All log lines so far, of all VMs.
     pub fn logs(&self) -> Vec<LogLine> {
-        self.node.borrow().logs.clone()
+        self.node.lock().logs.clone()
     }
 
     /// All callouts that reached a cluster.
     pub fn callouts(&self) -> Vec<Callout> {
-        self.node.borrow().callouts.clone()
+        self.node.lock().callouts.clone()
     }
 
     /// The shared data of the node.
     pub fn shared_data(&self) -> BTreeMap<Vec<u8>, SharedEntry> {
-        self.node.borrow().shared_data.entries().clone()
+        self.node.lock().shared_data.entries().clone()
     }
 
     /// Overwrites an entry of the shared data, as another plugin of the node could.
     pub fn set_shared_data(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        let mut node = self.node.borrow_mut();
+        let mut node = self.node.lock();
         let written = node.shared_data.set(key.as_ref(), value.as_ref(), 0);
         written.expect("an unconditional write succeeds");
     }
 
     /// How often each hostcall was made, by all VMs.
     pub fn hostcalls(&self) -> BTreeMap<&'static str, u64> {
-        self.node.borrow().hostcalls.clone()
+        self.node.lock().hostcalls.clone()
     }
 
     /// How often each hostcall was made in the callbacks of one stream.
     pub fn hostcalls_of(&self, stream: StreamId) -> BTreeMap<&'static str, u64> {
-        self.node.borrow_mut().stream(stream).hostcalls.clone()
+        self.node.lock().stream(stream).hostcalls.clone()
     }
 
     /// The Wasm instructions that the callbacks of one stream took, as wasmtime counts fuel.
     pub fn fuel_of(&self, stream: StreamId) -> u64 {
-        self.node.borrow_mut().stream(stream).fuel
+        self.node.lock().stream(stream).fuel
     }
 
     /// The VMs that have died.

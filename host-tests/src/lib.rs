@@ -67,6 +67,7 @@ mod callbacks;
 mod clock;
 mod cluster;
 mod envoy;
+mod exclusive;
 mod filter_chain;
 mod headers;
 mod local_reply;

@@ -15,7 +15,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         "proxy_get_shared_data",
         |call, key, key_length, data, length, return_cas| {
             let key = read(call, key, key_length)?;
-            let entry = call.data().node.borrow().shared_data.get(&key).cloned();
+            let entry = call.data().node.lock().shared_data.get(&key).cloned();
             let entry = entry.ok_or(Status::NotFound)?;
             hand_over(call, &entry.value, data, length)?;
             write_u32(call, return_cas, entry.cas)
@@ -26,7 +26,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         "proxy_set_shared_data",
         |call, key, key_length, data, length, cas| {
             let (key, value) = (read(call, key, key_length)?, read(call, data, length)?);
-            Ok(call.data().node.borrow_mut().shared_data.set(&key, &value, cas)?)
+            Ok(call.data().node.lock().shared_data.set(&key, &value, cas)?)
         }
     );
     hostcall!(
@@ -35,7 +35,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         |call, name, length, return_id| {
             let name = read(call, name, length)?;
             let guest = call.data();
-            let id = guest.node.borrow_mut().queues.register(&name, guest.vm, guest.root);
+            let id = guest.node.lock().queues.register(&name, guest.vm, guest.root);
             write_u32(call, return_id, id)
         }
     );
@@ -45,7 +45,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         |call, vm_id, vm_id_length, name, length, return_id| {
             let (vm_id, name) = (read(call, vm_id, vm_id_length)?, read(call, name, length)?);
             let id = {
-                let node = call.data().node.borrow();
+                let node = call.data().node.lock();
                 let is_ours = vm_id.is_empty() || vm_id == node.options.vm_id;
                 is_ours.then(|| node.queues.resolve(&name)).flatten()
             };
@@ -54,13 +54,13 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     );
     hostcall!(linker, "proxy_enqueue_shared_queue", |call, queue, data, length| {
         let entry = read(call, data, length)?;
-        let mut node = call.data().node.borrow_mut();
+        let mut node = call.data().node.lock();
         let (vm, root) = node.queues.enqueue(queue, entry)?;
         node.plan(Duration::ZERO, Event::Queue { vm, root, queue });
         Ok(())
     });
     hostcall!(linker, "proxy_dequeue_shared_queue", |call, queue, data, length| {
-        let entry = call.data().node.borrow_mut().queues.dequeue(queue)?;
+        let entry = call.data().node.lock().queues.dequeue(queue)?;
         hand_over(call, &entry, data, length)
     });
     Ok(())
