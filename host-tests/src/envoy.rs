@@ -9,6 +9,7 @@ use crate::builder::{Builder, FailurePolicy, StartError};
 use crate::cluster::{Callout, PeerRequest, PeerResponse};
 use crate::exclusive::Exclusive;
 use crate::headers::HeaderMap;
+use crate::interleave::{Access, Op, Place, Seat};
 use crate::log::LogLine;
 use crate::module::{Plugin, engine};
 use crate::node::{Event, Node};
@@ -36,16 +37,21 @@ pub struct Death {
 #[derive(Debug)]
 pub struct TinyEnvoy {
     pub(crate) node: Exclusive<Node>,
-    /// The workers' VMs, then the main thread's.
-    pub(crate) vms: Vec<Vm>,
+    /// The VMs of the workers, and of the main thread, whose number is that of the workers. While
+    /// workers run interleaved each has its own VM only.
+    pub(crate) vms: BTreeMap<usize, Vm>,
+    pub(crate) workers: usize,
+    /// The place among workers that run interleaved, of the part of a world that is one of them.
+    pub(crate) seat: Option<Seat>,
     pub(crate) failure_policy: FailurePolicy,
     pub(crate) deaths: Vec<Death>,
-    plugin: Plugin,
-    linker: LinkerOf,
-    last_stream: u64,
+    pub(crate) plugin: Plugin,
+    pub(crate) linker: LinkerOf,
+    pub(crate) last_stream: u64,
 }
 
-struct LinkerOf(Linker<Guest>);
+#[derive(Clone)]
+pub(crate) struct LinkerOf(Linker<Guest>);
 
 impl std::fmt::Debug for LinkerOf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -70,7 +76,9 @@ impl TinyEnvoy {
         let linker = crate::abi::linker(engine()).expect("the imports have distinct names");
         let mut envoy = Self {
             node,
-            vms: Vec::new(),
+            vms: BTreeMap::new(),
+            workers,
+            seat: None,
             failure_policy,
             deaths: Vec::new(),
             plugin,
@@ -87,7 +95,7 @@ impl TinyEnvoy {
             let vm = envoy
                 .load(VmRef { worker, generation: 0 }, false)
                 .map_err(|reason| envoy.start_error(reason))?;
-            envoy.vms.push(vm);
+            envoy.vms.insert(worker, vm);
         }
         Ok(envoy)
     }
@@ -128,6 +136,9 @@ impl TinyEnvoy {
         ends: bool,
     ) -> StreamId {
         assert!(worker < self.workers(), "there is no worker {worker}");
+        if let Some(seat) = &self.seat {
+            assert_eq!(worker, seat.worker, "a step sends requests to its own worker");
+        }
         self.last_stream += 1;
         let id = StreamId(self.last_stream);
         if headers.get("x-forwarded-proto").is_none() {
@@ -176,10 +187,7 @@ impl TinyEnvoy {
     pub fn advance(&mut self, by: Duration) {
         let until = self.elapsed() + by;
         let mut at_once = 0;
-        loop {
-            let Some((at, event)) = self.node.lock().agenda.next(until) else {
-                break;
-            };
+        while let Some((at, event)) = self.next_due(until) {
             at_once = if at > self.elapsed() { 0 } else { at_once + 1 };
             assert!(
                 at_once < MOST_EVENTS_AT_ONCE,
@@ -189,6 +197,35 @@ impl TinyEnvoy {
             self.happen(event);
         }
         self.node.lock().clock.move_to(until);
+    }
+
+    /// Lets time pass in which nobody gets to do anything: what falls due stays due.
+    pub fn stall(&mut self, by: Duration) {
+        let until = self.elapsed() + by;
+        self.stand_still_unless_alone(until);
+        self.node.lock().clock.move_to(until);
+    }
+
+    /// The next event that is due at `until` or earlier; of a worker that runs interleaved, of its
+    /// own. What is overdue happens now.
+    fn next_due(&mut self, until: Duration) -> Option<(Duration, Event)> {
+        self.stand_still_unless_alone(until);
+        let worker = self.seat.as_ref().map(|seat| seat.worker);
+        if let Some(worker) = worker {
+            self.point(|| Op::new("delivery", Place::Inbox(worker), Access::Read));
+        }
+        let mut node = self.node.lock();
+        let Node { agenda, streams, .. } = &mut *node;
+        let is_ours = |event: &Event| worker.is_none_or(|worker| event.worker(streams) == worker);
+        let (at, event) = agenda.next(until, is_ours)?;
+        Some((at.max(node.clock.elapsed()), event))
+    }
+
+    fn stand_still_unless_alone(&self, until: Duration) {
+        assert!(
+            self.seat.is_none() || until == self.elapsed(),
+            "time stands still while workers run interleaved"
+        );
     }
 
     /// Lets everything happen that is due now.
@@ -202,7 +239,7 @@ impl TinyEnvoy {
         self.settle();
         let until = self.elapsed() + LONGEST_DECISION;
         while self.outcome(stream) == Outcome::Pending {
-            let Some((at, event)) = self.node.lock().agenda.next(until) else {
+            let Some((at, event)) = self.next_due(until) else {
                 break;
             };
             self.node.lock().clock.move_to(at);
@@ -277,7 +314,7 @@ impl TinyEnvoy {
 
     /// The number of workers, without the main thread.
     pub fn workers(&self) -> usize {
-        self.vms.len() - 1
+        self.workers
     }
 
     /// Time since the world began.
@@ -322,6 +359,8 @@ impl TinyEnvoy {
 
     /// Overwrites an entry of the shared data, as another plugin of the node could.
     pub fn set_shared_data(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        let place = || Place::Key(key.as_ref().to_vec());
+        self.point(|| Op::new("set_shared_data", place(), Access::Write));
         let mut node = self.node.lock();
         let written = node.shared_data.set(key.as_ref(), value.as_ref(), 0);
         written.expect("an unconditional write succeeds");

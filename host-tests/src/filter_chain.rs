@@ -7,6 +7,7 @@ use crate::callbacks::{Verdict, size};
 use crate::cluster::{PeerResponse, Reply};
 use crate::envoy::TinyEnvoy;
 use crate::headers::HeaderMap;
+use crate::interleave::{Access, Op, Place};
 use crate::node::Event;
 use crate::stream::{Iteration, Side, StreamId};
 use crate::worker::ROOT;
@@ -20,7 +21,7 @@ impl TinyEnvoy {
             self.reply(id, 503, "", details);
             return;
         }
-        let guest = self.vms[worker].data_mut();
+        let guest = self.vm(worker).data_mut();
         guest.last_context += 1;
         let (vm, context) = (guest.vm, guest.last_context);
         guest.contexts.insert(context, id);
@@ -288,6 +289,7 @@ impl TinyEnvoy {
             self.finish(id);
             return;
         }
+        self.point(|| Op::new("forward", Place::Upstream, Access::Write));
         let answer = upstream.lock().answer(&request);
         let event = match answer.reply {
             Reply::Response(response) => Event::Upstream {
@@ -361,6 +363,6 @@ impl TinyEnvoy {
             return;
         }
         let _deleted = self.notify(vm, context, "proxy_on_delete", context);
-        self.vms[vm.worker].data_mut().contexts.remove(&context);
+        self.vm(vm.worker).data_mut().contexts.remove(&context);
     }
 }

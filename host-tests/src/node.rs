@@ -43,6 +43,16 @@ pub(crate) enum Event {
     UpstreamUnreachable { stream: StreamId },
 }
 
+impl Event {
+    /// The worker that it happens to.
+    pub(crate) fn worker(&self, streams: &BTreeMap<StreamId, Stream>) -> usize {
+        match self {
+            Self::Callout { vm, .. } | Self::Tick { vm, .. } | Self::Queue { vm, .. } => vm.worker,
+            Self::Upstream { stream, .. } | Self::UpstreamUnreachable { stream } => streams[stream].worker,
+        }
+    }
+}
+
 /// How a callout ends.
 #[derive(Debug)]
 pub(crate) enum CalloutEnd {

@@ -9,6 +9,7 @@ use wasmtime::{Extern, Instance, Linker, Memory, Module, Store, TypedFunc, WasmP
 use crate::abi::Unmodelled;
 use crate::cluster::PeerResponse;
 use crate::exclusive::Exclusive;
+use crate::interleave::{Op, Seat};
 use crate::log::{Level, LogLine};
 use crate::metrics::MetricIds;
 use crate::node::Node;
@@ -46,6 +47,8 @@ pub(crate) struct LocalResponse {
 pub(crate) struct Guest {
     pub(crate) node: Exclusive<Node>,
     pub(crate) vm: VmRef,
+    /// Its place among workers that run interleaved.
+    pub(crate) seat: Option<Seat>,
     pub(crate) is_canary: bool,
     pub(crate) root: u32,
     /// The context whose callback runs.
@@ -76,6 +79,13 @@ impl Guest {
             self.effective
         };
         self.contexts.get(&context).copied()
+    }
+
+    /// Where workers run interleaved, others may act before this. Nothing of the node is held.
+    pub(crate) fn point(&self, op: impl FnOnce() -> Op) {
+        if let Some(seat) = &self.seat {
+            seat.point(op());
+        }
     }
 
     pub(crate) fn count(&self, name: &'static str) {
@@ -133,6 +143,7 @@ impl Vm {
         let guest = Guest {
             node: node.clone(),
             vm,
+            seat: None,
             is_canary,
             root: ROOT,
             current: 0,

@@ -8,6 +8,7 @@ use crate::abi::memory::{Call, hand_over, read, write_u32};
 use crate::abi::{Fault, Status, hostcall, pairs, unmodelled};
 use crate::cluster::{Callout, PeerRequest, Reply};
 use crate::headers::HeaderMap;
+use crate::interleave::{Access, Op, Place};
 use crate::node::{CalloutEnd, Event, made_by_envoy};
 use crate::stream::Side;
 use crate::worker::{Deferred, Guest, LocalResponse};
@@ -218,6 +219,7 @@ fn call_out(call: &mut Call<'_>, name: Vec<u8>, mut request: PeerRequest, timeou
             .headers
             .set("x-envoy-expected-rq-timeout-ms", timeout_ms.to_string());
     }
+    guest.point(|| Op::new("proxy_http_call", Place::Cluster(name.clone()), Access::Write));
     let answer = cluster.lock().answer(&request);
     if matches!(answer.reply, Reply::NoEndpoints) {
         return Err(Status::InternalFailure.into());

@@ -59,14 +59,17 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     });
     hostcall!(linker, "proxy_increment_metric", |call, id, by: i64| {
         let guest = call.data();
+        guest.point(|| guest.metrics.op("proxy_increment_metric", id));
         Ok(guest.metrics.increment(&mut guest.node.lock().stats, id, by)?)
     });
     hostcall!(linker, "proxy_record_metric", |call, id, value: u64| {
         let guest = call.data();
+        guest.point(|| guest.metrics.op("proxy_record_metric", id));
         Ok(guest.metrics.record(&mut guest.node.lock().stats, id, value)?)
     });
     hostcall!(linker, "proxy_get_metric", |call, id, return_value| {
         let guest = call.data();
+        guest.point(|| guest.metrics.op("proxy_get_metric", id));
         let value = guest.metrics.get(&guest.node.lock().stats, id)?;
         write_u64(call, return_value, value)
     });
