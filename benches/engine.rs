@@ -28,7 +28,6 @@ impl Node for StillNode {
         0
     }
 
-
     fn random(&self) -> u32 {
         0
     }

@@ -59,7 +59,11 @@ async fn only_whoever_has_the_key_is_heard_and_nothing_goes_on_from_there() -> a
     let listener = world.envoy.listener(TENANT_EVENTS).expect("it is there");
     for (message, status, code) in [
         (to_events(), 401, "EVENTS_UNAUTHORIZED"),
-        (to_events().line("x-api-key", "events-key-of-the-test"), 401, "EVENTS_UNAUTHORIZED"),
+        (
+            to_events().line("x-api-key", "events-key-of-the-test"),
+            401,
+            "EVENTS_UNAUTHORIZED",
+        ),
         (
             to_events().line("x-api-key", EVENTS_KEY).line("x-api-key", EVENTS_KEY),
             401,
@@ -76,7 +80,9 @@ async fn only_whoever_has_the_key_is_heard_and_nothing_goes_on_from_there() -> a
             "EVENTS_MALFORMED",
         ),
         (
-            Message::new("POST", EVENTS_PATH).line("x-api-key", EVENTS_KEY).body("[{]"),
+            Message::new("POST", EVENTS_PATH)
+                .line("x-api-key", EVENTS_KEY)
+                .body("[{]"),
             400,
             "EVENTS_MALFORMED",
         ),
@@ -106,7 +112,10 @@ async fn only_whoever_has_the_key_is_heard_and_nothing_goes_on_from_there() -> a
     let reply = Connection::exchange(listener, &chunked).await?;
     ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
     ensure!(statuses(&world, "acme").await? == [403]);
-    ensure!(world.echo.total() == forwarded + CONNECTIONS, "no event reached the upstream");
+    ensure!(
+        world.echo.total() == forwarded + CONNECTIONS,
+        "no event reached the upstream"
+    );
     world.check_workers_live().await?;
     world.stop().await
 }

@@ -50,7 +50,6 @@ impl Node for NoHost {
         0
     }
 
-
     fn verify_signature(&self, _: &SignatureCheck<'_>) -> Option<bool> {
         None
     }

@@ -48,7 +48,6 @@ impl Node for World {
         0
     }
 
-
     fn verify_signature(&self, _: &SignatureCheck<'_>) -> Option<bool> {
         None
     }
@@ -94,6 +93,6 @@ pub fn tenant(engine: &mut Engine, world: &World, headers: &[Field<'_>]) -> Opti
             assert!((400..600).contains(&status), "refused with {status}");
             None
         }
-        Step::Wait { .. } => panic!("there is nothing to wait for"),
+        Step::Wait { .. } | Step::Receive { .. } => panic!("there is nothing to wait for, and nobody to tell"),
     }
 }

@@ -236,16 +236,19 @@ impl Set {
         self.crowded_until_ms = self.crowded_until_ms.max(until_ms);
     }
 
-    /// Whether some worker may hold a record of the tenant.
-    pub(super) fn may_be_held(&self, tenant: &str, base: u64, now_ms: u64) -> bool {
-        now_ms < self.crowded_until_ms
-            || self
-                .entries
-                .iter()
-                .any(|entry| entry.tenant == tenant && entry.is_record() && !entry.is_spent(base, now_ms))
+    /// Whether some worker of whoever is asking may hold a record of the tenant.
+    pub(super) fn may_be_held(&self, tenant: &str, scope: Scope, base: u64, now_ms: u64) -> bool {
+        now_ms < self.crowded_until_ms || self.answer(tenant, scope, base, now_ms).is_some_and(Entry::is_record)
     }
 
-    /// Takes out what the Tenant Manager has said of a tenant. Gives whether there was a record.
+    /// Takes out what the Tenant Manager has said of a tenant to whoever is asking.
+    pub(super) fn drop_answer(&mut self, tenant: &str, scope: Scope) {
+        let of = Of::Configuration(scope.configuration);
+        self.entries.retain(|entry| entry.of != of || entry.tenant != tenant);
+    }
+
+    /// Takes out what the Tenant Manager has said of a tenant to anybody. Gives whether there was a
+    /// record.
     pub(super) fn forget(&mut self, tenant: &str, base: u64, now_ms: u64) -> bool {
         let had = self
             .entries

@@ -127,11 +127,11 @@ impl Table {
                 return Change::No(Kept::Outdated);
             }
             let is_record = verdict.as_ref().is_some_and(Verdict::is_record);
-            let refutes = !is_record && set.may_be_held(tenant, base, now_ms);
+            let refutes = !is_record && set.may_be_held(tenant, self.scope, base, now_ms);
             if refutes {
                 set.move_on();
             }
-            set.forget(tenant, base, now_ms);
+            set.drop_answer(tenant, self.scope);
             let Some(verdict) = verdict.clone() else {
                 return Change::Yes(Kept::Yes { refutes });
             };

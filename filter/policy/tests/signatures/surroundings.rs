@@ -48,7 +48,6 @@ impl Node for Host {
         0
     }
 
-
     fn verify_signature(&self, check: &SignatureCheck<'_>) -> Option<bool> {
         if !self.checks {
             return None;
