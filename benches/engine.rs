@@ -99,6 +99,7 @@ fn warm(c: &mut Criterion) {
             engine.question(lookup, &StillNode);
             let answer = Answer::Http {
                 status: 200,
+                retry_after_seconds: None,
                 body: Some(br#"{"id":"acme","databases":{"ledger":{}}}"#),
             };
             engine.answered(lookup, answer, &StillNode);
