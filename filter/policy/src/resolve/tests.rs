@@ -8,8 +8,10 @@ use crate::config::{Plugin, compile};
 use crate::telemetry::Gauge;
 use crate::world::World;
 
+mod allow;
 mod answers;
-
+mod freshness;
+mod host;
 mod lookups;
 
 /// A record of `acme` and whoever else: the tests' Tenant Manager names nobody.
@@ -119,6 +121,11 @@ impl Worker {
         self.resolver.obey(manager, commands, world)
     }
 
+    pub(super) fn give_up(&mut self, name: &str, world: &World) -> Rc<Outcome> {
+        let manager = self.config.tenant_manager.as_ref().unwrap();
+        self.resolver.give_up(manager, &tenant(name), (Now::of(world), world))
+    }
+
     pub(super) fn tick(&mut self, world: &World) -> Option<u64> {
         let manager = self.config.tenant_manager.as_ref().unwrap();
         self.resolver.tick(manager, world);
@@ -130,6 +137,8 @@ impl Worker {
 pub(super) struct Bench {
     pub(super) world: World,
     pub(super) workers: Vec<Worker>,
+    /// The lookups under way, by worker.
+    pub(super) pending: Vec<(usize, LookupId)>,
 }
 
 impl Bench {
@@ -138,7 +147,11 @@ impl Bench {
         // The middle of every range that something is drawn from.
         world.random.set(1 << 31);
         let workers = (0..workers).map(|_| Worker::new(config(patch))).collect();
-        Self { world, workers }
+        Self {
+            world,
+            workers,
+            pending: Vec::new(),
+        }
     }
 
     /// Has a worker learn a record.

@@ -229,7 +229,7 @@ fn learn(worker: &mut Worker, answer: Answer<'_>, world: &World) -> Rc<Outcome> 
 #[test]
 fn each_answer_has_its_outcome_and_is_cached_where_it_should() {
     for (answer, expected, cached, _, pause) in table() {
-        let Bench { world, mut workers } = Bench::new(2, &json!({}));
+        let Bench { world, mut workers, .. } = Bench::new(2, &json!({}));
         assert_eq!(*learn(&mut workers[0], answer, &world), expected, "{answer:?}");
         if pause != Pause::None {
             continue;
@@ -249,7 +249,7 @@ fn each_answer_has_its_outcome_and_is_cached_where_it_should() {
 #[test]
 fn each_answer_has_its_effect_on_the_breaker() {
     for (answer, _, _, effect, pause) in table() {
-        let Bench { world, mut workers } = Bench::new(1, &json!({ "breaker": { "threshold": 2 } }));
+        let Bench { world, mut workers, .. } = Bench::new(1, &json!({ "breaker": { "threshold": 2 } }));
         let is_open = |world: &World| world.gauge(Gauge::BreakerState) == 1;
         workers[0].look_up("a", 500, "", &world);
         learn(&mut workers[0], answer, &world);
@@ -268,7 +268,7 @@ fn each_answer_has_its_effect_on_the_breaker() {
 #[test]
 fn each_pause_is_as_long_and_as_wide_as_it_should() {
     for (answer, _, _, _, pause) in table() {
-        let Bench { world, mut workers } = Bench::new(2, &json!({}));
+        let Bench { world, mut workers, .. } = Bench::new(2, &json!({}));
         learn(&mut workers[0], answer, &world);
         let (ms, everyone) = match pause {
             Pause::None => continue,

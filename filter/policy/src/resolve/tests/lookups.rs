@@ -8,7 +8,7 @@ fn bench() -> Bench {
 
 #[test]
 fn one_lookup_serves_everyone_and_is_remembered() {
-    let Bench { world, mut workers } = bench();
+    let Bench { world, mut workers, .. } = bench();
     let worker = &mut workers[0];
     let first = worker.wait("acme", &world);
     let second = worker.wait("acme", &world);
@@ -40,7 +40,7 @@ fn one_lookup_serves_everyone_and_is_remembered() {
 
 #[test]
 fn a_401_is_asked_again_with_the_other_key_in_what_is_left_of_the_time() {
-    let Bench { world, mut workers } = bench();
+    let Bench { world, mut workers, .. } = bench();
     let worker = &mut workers[0];
     let lookup = worker.wait("acme", &world).seat.lookup();
     let callout = worker.ask(lookup).expect("begins");
@@ -77,7 +77,7 @@ fn a_401_is_asked_again_with_the_other_key_in_what_is_left_of_the_time() {
 
 #[test]
 fn the_whole_node_prefers_the_key_that_has_worked() {
-    let Bench { world, mut workers } = Bench::new(2, &json!({}));
+    let Bench { world, mut workers, .. } = Bench::new(2, &json!({}));
     let lookup = workers[0].begin("acme", &world);
     assert!(matches!(
         workers[0].answered(lookup, 401, "", &world),
@@ -90,7 +90,7 @@ fn the_whole_node_prefers_the_key_that_has_worked() {
 
 #[test]
 fn lookups_that_run_at_once_each_try_the_other_key() {
-    let Bench { world, mut workers } = bench();
+    let Bench { world, mut workers, .. } = bench();
     let worker = &mut workers[0];
     let lookups = ["a", "b", "c"].map(|name| worker.wait(name, &world).seat.lookup());
     for lookup in lookups {
@@ -107,7 +107,7 @@ fn lookups_that_run_at_once_each_try_the_other_key() {
 
 #[test]
 fn a_401_that_comes_too_late_is_not_asked_again() {
-    let Bench { world, mut workers } = bench();
+    let Bench { world, mut workers, .. } = bench();
     let lookup = workers[0].begin("acme", &world);
     world.pass(1_000);
     outcome(workers[0].answered(lookup, 401, "", &world));
@@ -115,7 +115,7 @@ fn a_401_that_comes_too_late_is_not_asked_again() {
 
 #[test]
 fn a_single_key_is_tried_once() {
-    let Bench { world, mut workers } = Bench::new(1, &json!({ "api_keys": [{ "value": "one" }] }));
+    let Bench { world, mut workers, .. } = Bench::new(1, &json!({ "api_keys": [{ "value": "one" }] }));
     let lookup = workers[0].begin("acme", &world);
     outcome(workers[0].answered(lookup, 401, "", &world));
 }
@@ -132,7 +132,7 @@ fn only_modules_that_some_path_belongs_to_are_kept() {
 
 #[test]
 fn a_lookup_whose_answer_got_lost_is_forgotten() {
-    let Bench { world, mut workers } = bench();
+    let Bench { world, mut workers, .. } = bench();
     let lost = workers[0].begin("acme", &world);
     let due = workers[0].tick(&world).expect("a lookup to look after");
     world.pass(due);
@@ -150,7 +150,7 @@ fn a_lookup_whose_answer_got_lost_is_forgotten() {
 
 #[test]
 fn an_answer_that_proves_no_key_prefers_none() {
-    let Bench { world, mut workers } = bench();
+    let Bench { world, mut workers, .. } = bench();
     let worker = &mut workers[0];
     let lookup = worker.begin("acme", &world);
     assert!(matches!(worker.answered(lookup, 401, "", &world), Answered::Again(_)));
@@ -161,7 +161,7 @@ fn an_answer_that_proves_no_key_prefers_none() {
 
 #[test]
 fn each_kind_of_failure_is_complained_about_once_a_minute() {
-    let Bench { world, mut workers } = Bench::new(1, &json!({ "breaker": { "threshold": 1000 } }));
+    let Bench { world, mut workers, .. } = Bench::new(1, &json!({ "breaker": { "threshold": 1000 } }));
     let mut complaint = |at_ms: u64, status: u16| {
         world.now_ms.set(at_ms);
         let lookup = workers[0].begin(&format!("t{at_ms}"), &world);
@@ -182,7 +182,7 @@ fn each_kind_of_failure_is_complained_about_once_a_minute() {
 
 #[test]
 fn expired_records_leave_the_gauge_by_themselves() {
-    let Bench { world, mut workers } = bench();
+    let Bench { world, mut workers, .. } = bench();
     workers[0].look_up("acme", 200, RECORD, &world);
     let mut ticks = 0;
     while let Some(due) = workers[0].tick(&world) {
@@ -201,7 +201,7 @@ fn expired_records_leave_the_gauge_by_themselves() {
 
 #[test]
 fn a_trace_is_passed_on_and_is_that_of_who_has_begun() {
-    let Bench { world, mut workers } = bench();
+    let Bench { world, mut workers, .. } = bench();
     let wait = workers[0].wait("acme", &world);
     workers[0].resolver.trace(&wait, Some("00-1-2-01"));
     let callout = workers[0].ask(wait.seat.lookup()).expect("begins");
@@ -215,7 +215,7 @@ fn a_trace_is_passed_on_and_is_that_of_who_has_begun() {
 
 #[test]
 fn an_eighth_of_the_waiters_is_for_one_tenant_and_all_of_them_for_all() {
-    let Bench { world, mut workers } = Bench::new(1, &json!({ "max_waiters": 16 }));
+    let Bench { world, mut workers, .. } = Bench::new(1, &json!({ "max_waiters": 16 }));
     let worker = &mut workers[0];
     let mut waits: Vec<Wait> = (0..8)
         .flat_map(|n| [n, n])
