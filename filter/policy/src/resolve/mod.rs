@@ -444,7 +444,10 @@ impl Resolver {
                 if refutes {
                     match self.log.publish(&[tenant], stamp.layout(), node) {
                         Ok(published) => self.log.skip(published),
-                        Err(_) => return None,
+                        Err(_) => {
+                            self.log.distrust();
+                            return None;
+                        }
                     }
                 }
                 self.remember(lookup.tenant.clone(), Rc::clone(&outcome), times, now_ms, node);
