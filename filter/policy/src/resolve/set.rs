@@ -22,6 +22,9 @@ const TOLERANCE_MS: i64 = 5_000;
 pub(super) struct Set {
     /// Moves whenever something that a lookup may have asked about has been invalidated.
     generation: u64,
+    /// Moves whenever a lookup has learned that a tenant is refused or gone: a record that was asked
+    /// for before is outdated, another refusal is not.
+    refusals: u64,
     /// Until when a worker may hold a record that found no place here.
     crowded_until_ms: u64,
     entries: Vec<Entry>,
@@ -164,6 +167,16 @@ impl Set {
 
     pub(super) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Counts what [`Set::note_refusal`] has noted.
+    pub(super) fn refusals(&self) -> u64 {
+        self.refusals
+    }
+
+    /// Makes every record outdated that is being asked for.
+    pub(super) fn note_refusal(&mut self) {
+        self.refusals = self.refusals.wrapping_add(1);
     }
 
     /// How many records it holds, refusals not counted.
