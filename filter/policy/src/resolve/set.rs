@@ -268,6 +268,14 @@ impl Set {
         had
     }
 
+    /// Takes out what an outcome takes the place of: what the Tenant Manager has said to whoever is
+    /// asking, and where it now `refuses` the tenant, every record of it.
+    pub(super) fn replace(&mut self, tenant: &str, scope: Scope, refuses: bool) {
+        let own = Of::Configuration(scope.configuration);
+        self.entries
+            .retain(|entry| entry.tenant != tenant || !(entry.of == own || (refuses && entry.is_record())));
+    }
+
     /// Takes back what events have said of a tenant to whoever is asking.
     pub(super) fn lift(&mut self, tenant: &str, scope: Scope) {
         self.entries.retain(|entry| {

@@ -135,7 +135,7 @@ impl Table {
             if !is_record {
                 set.note_refusal();
             }
-            set.forget(tenant, base, now_ms);
+            set.replace(tenant, self.scope, !is_record);
             let Some(verdict) = verdict.clone() else {
                 return Change::Yes(Kept::Yes { refutes });
             };
