@@ -270,8 +270,18 @@ impl Set {
 
     /// Takes out what an outcome takes the place of: what the Tenant Manager has said to whoever is
     /// asking, and where it now `refuses` the tenant, every record of it.
-    pub(super) fn replace(&mut self, tenant: &str, scope: Scope, refuses: bool) {
+    pub(super) fn replace(&mut self, tenant: &str, scope: Scope, (refuses, spent_at_ms): (bool, u64)) {
         let own = Of::Configuration(scope.configuration);
+        let longest_ms = self
+            .entries
+            .iter()
+            .filter(|entry| entry.of == own && entry.tenant == tenant && entry.is_record())
+            .map(|entry| entry.times.spent_at_ms())
+            .max();
+        // Jitter: whoever learned it earlier may hold it longer than what is known here from now on.
+        if let Some(longest_ms) = longest_ms.filter(|longest_ms| !refuses && spent_at_ms < *longest_ms) {
+            self.crowd(longest_ms);
+        }
         self.entries
             .retain(|entry| entry.tenant != tenant || !(entry.of == own || (refuses && entry.is_record())));
     }

@@ -135,7 +135,7 @@ impl Table {
             if !is_record {
                 set.note_refusal();
             }
-            set.replace(tenant, self.scope, !is_record);
+            set.replace(tenant, self.scope, (!is_record, times.spent_at_ms()));
             let Some(verdict) = verdict.clone() else {
                 return Change::Yes(Kept::Yes { refutes });
             };

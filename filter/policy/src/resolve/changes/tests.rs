@@ -3,7 +3,11 @@ use crate::world::World;
 
 fn log(sets: u32, world: &World) -> Log {
     let mut log = Log::new(sets);
-    assert_eq!(log.listen(world), News::Everything, "whatever it held before is not to be trusted");
+    assert_eq!(
+        log.listen(world),
+        News::Everything,
+        "whatever it held before is not to be trusted"
+    );
     log.listen(world);
     log
 }
@@ -78,7 +82,11 @@ fn a_change_of_everything_makes_what_is_stored_void() {
         assert_eq!(other.listen(&world), News::Everything);
         let after = other.layout().unwrap();
         assert_ne!(before.base, after.base);
-        assert_eq!((before.sets, before.seed), (after.sets, after.seed), "everything keeps its place");
+        assert_eq!(
+            (before.sets, before.seed),
+            (after.sets, after.seed),
+            "everything keeps its place"
+        );
         assert_eq!(
             one.publish(&["t0"], before, &world),
             Err(NotWritten::Outpaced),
@@ -137,7 +145,11 @@ fn a_log_that_cannot_be_read_is_begun_anew_and_nobody_trusts_what_was_before() {
             world.overwrite(KEY, &damage(&world.shared(KEY).value));
             world.random.set(77);
             // Whoever wants to change something finds out, though nobody has rung.
-            assert_eq!(one.publish(&["t9"], before, &world), Err(NotWritten::Outpaced), "{what}");
+            assert_eq!(
+                one.publish(&["t9"], before, &world),
+                Err(NotWritten::Outpaced),
+                "{what}"
+            );
             one.distrust();
             assert_eq!(one.listen(&world), News::Everything, "{what}");
             let after = one.layout().unwrap();
@@ -183,9 +195,16 @@ fn two_workers_that_begin_at_once_have_the_same_log() {
         let mut first = Log::new(8);
         first.listen(&world);
         let written = world.store.borrow_mut().remove(KEY).unwrap();
-        let outpaced = Racing { world: &world, written: std::cell::RefCell::new(Some(written)) };
+        let outpaced = Racing {
+            world: &world,
+            written: std::cell::RefCell::new(Some(written)),
+        };
         assert_eq!(late.listen(&outpaced), News::Everything);
-        assert_eq!(late.layout(), first.layout(), "at once: a lookup that begins now must know its generation");
+        assert_eq!(
+            late.layout(),
+            first.layout(),
+            "at once: a lookup that begins now must know its generation"
+        );
     }
 }
 
@@ -268,5 +287,9 @@ fn a_write_that_comes_too_late_is_made_again() {
     publish(&one, &names(0..1), &world);
     assert_eq!(other.listen(&world), named(&names(0..1)));
     world.outpaced.set(u32::MAX);
-    assert_eq!(one.publish(&["t0"], one.layout().unwrap(), &world), Err(NotWritten::Refused), "but not for ever");
+    assert_eq!(
+        one.publish(&["t0"], one.layout().unwrap(), &world),
+        Err(NotWritten::Refused),
+        "but not for ever"
+    );
 }
