@@ -532,6 +532,8 @@ impl Resolver {
     pub(crate) fn tick(&mut self, manager: &TenantManager, node: &impl Node) {
         let now_ms = node.monotonic_ms();
         if self.next_sweep_ms.is_some_and(|due| due <= now_ms) {
+            // What counts as void in the table is decided by the present layout.
+            self.listen(node);
             self.local.sweep(now_ms);
             self.inflight.sweep(now_ms);
             self.background.keep(|id| self.inflight.find(id).is_some());

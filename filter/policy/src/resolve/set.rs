@@ -137,8 +137,18 @@ impl Entry {
     }
 
     fn is_spent(&self, base: u64, now_ms: u64) -> bool {
+        self.base != base || self.has_passed(now_ms)
+    }
+
+    fn has_passed(&self, now_ms: u64) -> bool {
         let age = self.times.age(now_ms);
-        self.base != base || age == Age::Spent || (self.is_order() && age != Age::Fresh)
+        age == Age::Spent || (self.is_order() && age != Age::Fresh)
+    }
+
+    /// Whether it was written after everything has changed, by somebody who has heard of it earlier:
+    /// bases count up.
+    fn is_of_later(&self, base: u64) -> bool {
+        (1..=u64::from(u32::MAX)).contains(&self.base.wrapping_sub(base))
     }
 }
 
@@ -319,6 +329,7 @@ impl Set {
 
     /// Takes out what is void.
     pub(super) fn sweep(&mut self, base: u64, now_ms: u64) {
-        self.entries.retain(|entry| !entry.is_spent(base, now_ms));
+        self.entries
+            .retain(|entry| !entry.has_passed(now_ms) && (entry.base == base || entry.is_of_later(base)));
     }
 }

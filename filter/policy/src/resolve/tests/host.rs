@@ -234,3 +234,16 @@ fn workers_that_learn_of_a_refusal_at_once_ask_once_each() {
         }
     }
 }
+
+#[test]
+fn a_worker_that_has_been_idle_sweeps_nothing_out_that_was_written_after_everything_changed() {
+    let Bench { world, mut workers, .. } = Bench::new(3, &json!({ "cache": { "shared_slots": 8 } }));
+    workers[1].begin("globex", &world);
+    workers[2].obey(&[Command::ForgetEverything], &world).unwrap();
+    workers[2]
+        .obey(&[event("acme", refuse("suspended"), None)], &world)
+        .unwrap();
+    world.pass(SWEEP_MS);
+    workers[1].tick(&world);
+    assert_eq!(*workers[0].known("acme", &world), refused("suspended"));
+}
