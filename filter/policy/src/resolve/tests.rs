@@ -11,6 +11,7 @@ use crate::world::World;
 mod allow;
 mod answers;
 mod freshness;
+mod guarantees;
 mod host;
 mod lookups;
 
