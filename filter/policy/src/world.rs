@@ -25,6 +25,10 @@ pub(crate) struct World {
     pub(crate) rings: Cell<u64>,
     /// Whether the host has no cheap number.
     pub(crate) bell_is_broken: Cell<bool>,
+    /// Whether the host lets nothing be shared.
+    pub(crate) refuses_writes: Cell<bool>,
+    /// How many of the next writes come too late.
+    pub(crate) outpaced: Cell<u32>,
     pub(crate) metadata: RefCell<Option<Vec<u8>>>,
 }
 
@@ -35,6 +39,13 @@ impl World {
 
     pub(crate) fn gauge(&self, gauge: Gauge) -> i64 {
         self.gauges.borrow().get(&gauge).copied().unwrap_or_default()
+    }
+
+    /// Has another plugin write something under a key.
+    pub(crate) fn overwrite(&self, key: &str, value: &[u8]) {
+        self.writes.set(self.writes.get() + 1);
+        let number = self.writes.get();
+        self.store.borrow_mut().insert(key.to_owned(), (number, value.to_vec()));
     }
 
     pub(crate) fn counts(&self, counter: Counter) -> usize {
@@ -84,6 +95,13 @@ impl Node for World {
     }
 
     fn share(&self, key: &str, value: &[u8], expected: Version) -> Result<(), NotWritten> {
+        if self.refuses_writes.get() {
+            return Err(NotWritten::Refused);
+        }
+        if let Some(left) = self.outpaced.get().checked_sub(1) {
+            self.outpaced.set(left);
+            return Err(NotWritten::Outpaced);
+        }
         let mut store = self.store.borrow_mut();
         if store.get(key).is_some_and(|(version, _)| Version(*version) != expected) {
             return Err(NotWritten::Outpaced);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::resolve::Unavailable;
 use crate::telemetry::LookupFailure;
 
 fn tenant() -> TenantId {
@@ -17,7 +18,7 @@ fn to(module: &str, readings: &[&str]) -> Destination {
 }
 
 fn denied(outcome: &Outcome) -> Option<Denial> {
-    admit(tenant(), to("onboarding", &[]), Some(outcome)).err()
+    admit(tenant(), to("onboarding", &[]), Some(outcome), false).err()
 }
 
 #[test]
@@ -57,8 +58,8 @@ fn every_outcome_has_its_denial() {
         (Outcome::NotFound, Denial::TenantNotFound(tenant())),
         (Outcome::NotProvisioned, Denial::NotProvisioned),
         (
-            Outcome::Unavailable(LookupFailure::BadRecord),
-            Denial::ManagerUnavailable(Some(LookupFailure::BadRecord)),
+            Outcome::Unavailable(Unavailable::Failed(LookupFailure::BadRecord)),
+            Denial::Unavailable(Unavailable::Failed(LookupFailure::BadRecord)),
         ),
         (found(r#"{"id":"acme"}"#), Denial::ServiceNotConfigured),
         (found(r#"{"id":"acme","databases":{}}"#), Denial::ServiceNotConfigured),
@@ -87,7 +88,7 @@ fn every_outcome_has_its_denial() {
 
 #[test]
 fn without_a_tenant_manager_the_claim_is_enough() {
-    assert!(admit(tenant(), to("anything", &[]), None).is_ok());
+    assert!(admit(tenant(), to("anything", &[]), None, false).is_ok());
 }
 
 #[test]
@@ -95,9 +96,9 @@ fn every_module_that_a_path_may_be_taken_for_must_be_granted() {
     let both = found(r#"{"id":"acme","databases":{"onboarding":{},"transaction":{}}}"#);
     let one = found(r#"{"id":"acme","databases":{"onboarding":{}}}"#);
     let path = || to("onboarding", &["transaction"]);
-    assert!(admit(tenant(), path(), Some(&both)).is_ok());
+    assert!(admit(tenant(), path(), Some(&both), false).is_ok());
     assert_eq!(
-        admit(tenant(), path(), Some(&one)).err(),
+        admit(tenant(), path(), Some(&one), false).err(),
         Some(Denial::ServiceNotConfigured)
     );
 }

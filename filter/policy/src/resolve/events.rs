@@ -48,8 +48,11 @@ impl Resolver {
                     self.pump(manager, now_ms, node);
                     return Ok(applied);
                 }
-                // The table lies elsewhere since.
-                Err(NotWritten::Outpaced) => refused = NotWritten::Outpaced,
+                // The table lies elsewhere since, or the log cannot be read any more.
+                Err(NotWritten::Outpaced) => {
+                    self.log.distrust();
+                    refused = NotWritten::Outpaced;
+                }
                 Err(NotWritten::Refused) => return Err(NotWritten::Refused),
             }
         }

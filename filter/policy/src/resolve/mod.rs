@@ -60,7 +60,7 @@ use freshness::{Age, Times};
 use inflight::{Inflight, LookupSeat, Overloaded, Start};
 use local::{Held, Local};
 use set::{Entry, Verdict};
-use shared::{Kept, Table, View};
+use shared::{Kept, Stamp, Table, View};
 
 /// How often the log hears of lookups that go on failing.
 const COMPLAINT_MS: u64 = 60_000;
@@ -427,6 +427,10 @@ impl Resolver {
             Outcome::Found(_) => Times::of_record(rules, now_ms, node),
             _ => Times::of_refusal(rules, now_ms, rules.negative_ttl_ms),
         };
+        // Everything has been invalidated since, or what has been cannot be told.
+        if lookup.stamp.map(Stamp::layout) != self.log.layout() {
+            return None;
+        }
         // Where the node cannot be asked what has been invalidated, nothing is remembered.
         let Some(stamp) = lookup.stamp else {
             return Some(outcome);
@@ -440,7 +444,10 @@ impl Resolver {
                 if refutes {
                     match self.log.publish(&[tenant], stamp.layout(), node) {
                         Ok(published) => self.log.skip(published),
-                        Err(_) => return None,
+                        Err(_) => {
+                            self.log.distrust();
+                            return None;
+                        }
                     }
                 }
                 self.remember(lookup.tenant.clone(), Rc::clone(&outcome), times, now_ms, node);
@@ -525,6 +532,8 @@ impl Resolver {
     pub(crate) fn tick(&mut self, manager: &TenantManager, node: &impl Node) {
         let now_ms = node.monotonic_ms();
         if self.next_sweep_ms.is_some_and(|due| due <= now_ms) {
+            // What counts as void in the table is decided by the present layout.
+            self.listen(node);
             self.local.sweep(now_ms);
             self.inflight.sweep(now_ms);
             self.background.keep(|id| self.inflight.find(id).is_some());

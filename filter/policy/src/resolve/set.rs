@@ -22,6 +22,9 @@ const TOLERANCE_MS: i64 = 5_000;
 pub(super) struct Set {
     /// Moves whenever something that a lookup may have asked about has been invalidated.
     generation: u64,
+    /// Moves whenever a lookup has learned that a tenant is refused or gone: a record that was asked
+    /// for before is outdated, another refusal is not.
+    refusals: u64,
     /// Until when a worker may hold a record that found no place here.
     crowded_until_ms: u64,
     entries: Vec<Entry>,
@@ -134,8 +137,18 @@ impl Entry {
     }
 
     fn is_spent(&self, base: u64, now_ms: u64) -> bool {
+        self.base != base || self.has_passed(now_ms)
+    }
+
+    fn has_passed(&self, now_ms: u64) -> bool {
         let age = self.times.age(now_ms);
-        self.base != base || age == Age::Spent || (self.is_order() && age != Age::Fresh)
+        age == Age::Spent || (self.is_order() && age != Age::Fresh)
+    }
+
+    /// Whether it was written after everything has changed, by somebody who has heard of it earlier:
+    /// bases count up.
+    fn is_of_later(&self, base: u64) -> bool {
+        (1..=u64::from(u32::MAX)).contains(&self.base.wrapping_sub(base))
     }
 }
 
@@ -164,6 +177,16 @@ impl Set {
 
     pub(super) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Counts what [`Set::note_refusal`] has noted.
+    pub(super) fn refusals(&self) -> u64 {
+        self.refusals
+    }
+
+    /// Makes every record outdated that is being asked for.
+    pub(super) fn note_refusal(&mut self) {
+        self.refusals = self.refusals.wrapping_add(1);
     }
 
     /// How many records it holds, refusals not counted.
@@ -236,15 +259,13 @@ impl Set {
         self.crowded_until_ms = self.crowded_until_ms.max(until_ms);
     }
 
-    /// Whether some worker of whoever is asking may hold a record of the tenant.
-    pub(super) fn may_be_held(&self, tenant: &str, scope: Scope, base: u64, now_ms: u64) -> bool {
-        now_ms < self.crowded_until_ms || self.answer(tenant, scope, base, now_ms).is_some_and(Entry::is_record)
-    }
-
-    /// Takes out what the Tenant Manager has said of a tenant to whoever is asking.
-    pub(super) fn drop_answer(&mut self, tenant: &str, scope: Scope) {
-        let of = Of::Configuration(scope.configuration);
-        self.entries.retain(|entry| entry.of != of || entry.tenant != tenant);
+    /// Whether some worker may hold a record of the tenant.
+    pub(super) fn may_be_held(&self, tenant: &str, base: u64, now_ms: u64) -> bool {
+        now_ms < self.crowded_until_ms
+            || self
+                .entries
+                .iter()
+                .any(|entry| entry.tenant == tenant && entry.is_record() && !entry.is_spent(base, now_ms))
     }
 
     /// Takes out what the Tenant Manager has said of a tenant to anybody. Gives whether there was a
@@ -256,6 +277,24 @@ impl Set {
             .any(|entry| entry.tenant == tenant && entry.is_record() && !entry.is_spent(base, now_ms));
         self.entries.retain(|entry| entry.tenant != tenant || entry.is_order());
         had
+    }
+
+    /// Takes out what an outcome takes the place of: what the Tenant Manager has said to whoever is
+    /// asking, and where it now `refuses` the tenant, every record of it.
+    pub(super) fn replace(&mut self, tenant: &str, scope: Scope, (refuses, spent_at_ms): (bool, u64)) {
+        let own = Of::Configuration(scope.configuration);
+        let longest_ms = self
+            .entries
+            .iter()
+            .filter(|entry| entry.of == own && entry.tenant == tenant && entry.is_record())
+            .map(|entry| entry.times.spent_at_ms())
+            .max();
+        // Jitter: whoever learned it earlier may hold it longer than what is known here from now on.
+        if let Some(longest_ms) = longest_ms.filter(|longest_ms| !refuses && spent_at_ms < *longest_ms) {
+            self.crowd(longest_ms);
+        }
+        self.entries
+            .retain(|entry| entry.tenant != tenant || !(entry.of == own || (refuses && entry.is_record())));
     }
 
     /// Takes back what events have said of a tenant to whoever is asking.
@@ -291,6 +330,7 @@ impl Set {
 
     /// Takes out what is void.
     pub(super) fn sweep(&mut self, base: u64, now_ms: u64) {
-        self.entries.retain(|entry| !entry.is_spent(base, now_ms));
+        self.entries
+            .retain(|entry| !entry.has_passed(now_ms) && (entry.base == base || entry.is_of_later(base)));
     }
 }
