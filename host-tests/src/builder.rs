@@ -1,15 +1,15 @@
 //! Building a world.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::TinyEnvoy;
 use crate::abi::Status;
 use crate::clock::{Agenda, Clock};
 use crate::cluster::{Answer, Cluster, PeerRequest};
+use crate::exclusive::Exclusive;
 use crate::log::{Level, LogLine};
 use crate::metrics::Stats;
 use crate::module::Plugin;
@@ -43,8 +43,8 @@ pub struct Builder {
     plugin: Option<Result<Plugin, String>>,
     workers: usize,
     failure_policy: FailurePolicy,
-    clusters: HashMap<Vec<u8>, Rc<RefCell<dyn Cluster>>>,
-    upstream: Rc<RefCell<dyn Cluster>>,
+    clusters: HashMap<Vec<u8>, Exclusive<dyn Cluster>>,
+    upstream: Exclusive<dyn Cluster>,
     foreign: HashMap<Vec<u8>, Foreign>,
     properties: HashMap<Vec<u8>, Vec<u8>>,
 }
@@ -62,8 +62,8 @@ impl fmt::Debug for Builder {
 impl Default for Builder {
     fn default() -> Self {
         let mut foreign: HashMap<Vec<u8>, Foreign> = HashMap::new();
-        foreign.insert(b"clear_route_cache".to_vec(), Rc::new(|_| Ok(Vec::new())));
-        foreign.insert(b"verify_signature".to_vec(), Rc::new(signature::verify_signature));
+        foreign.insert(b"clear_route_cache".to_vec(), Arc::new(|_| Ok(Vec::new())));
+        foreign.insert(b"verify_signature".to_vec(), Arc::new(signature::verify_signature));
         Self {
             options: Options {
                 vm_id: b"tiny".to_vec(),
@@ -83,7 +83,7 @@ impl Default for Builder {
             workers: 1,
             failure_policy: FailurePolicy::default(),
             clusters: HashMap::new(),
-            upstream: Rc::new(RefCell::new(|_: &PeerRequest| Answer::status(200))),
+            upstream: Exclusive(Arc::new(Mutex::new(|_: &PeerRequest| Answer::status(200)))),
             foreign,
             properties: HashMap::new(),
         }
@@ -130,14 +130,14 @@ impl Builder {
     #[must_use]
     pub fn cluster(mut self, name: &str, cluster: impl Cluster + 'static) -> Self {
         self.clusters
-            .insert(name.as_bytes().to_vec(), Rc::new(RefCell::new(cluster)));
+            .insert(name.as_bytes().to_vec(), Exclusive(Arc::new(Mutex::new(cluster))));
         self
     }
 
     /// What answers forwarded requests; 200 without a body unless set.
     #[must_use]
     pub fn upstream(mut self, upstream: impl Cluster + 'static) -> Self {
-        self.upstream = Rc::new(RefCell::new(upstream));
+        self.upstream = Exclusive(Arc::new(Mutex::new(upstream)));
         self
     }
 
@@ -215,9 +215,9 @@ impl Builder {
     pub fn foreign_function(
         mut self,
         name: &str,
-        function: impl Fn(&[u8]) -> Result<Vec<u8>, Status> + 'static,
+        function: impl Fn(&[u8]) -> Result<Vec<u8>, Status> + Send + Sync + 'static,
     ) -> Self {
-        self.foreign.insert(name.as_bytes().to_vec(), Rc::new(function));
+        self.foreign.insert(name.as_bytes().to_vec(), Arc::new(function));
         self
     }
 

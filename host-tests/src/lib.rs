@@ -35,6 +35,8 @@
 //! * Shared data under compare-and-set, shared queues, stats, ticks, properties, filter state,
 //!   foreign functions, logs.
 //! * The foreign function `verify_signature` ([`signature`]), on aws-lc.
+//! * Workers run one after the other, callback by callback; or, by an [`Explorer`], interleaved like
+//!   threads, one overtaking the other before any hostcall on what they share, under every schedule.
 //! * One virtual clock. Nothing sleeps, all randomness comes from a seed, and nothing is shared
 //!   between two worlds but the compiled module.
 //!
@@ -67,8 +69,10 @@ mod callbacks;
 mod clock;
 mod cluster;
 mod envoy;
+mod exclusive;
 mod filter_chain;
 mod headers;
+mod interleave;
 mod local_reply;
 mod log;
 mod metadata;
@@ -87,6 +91,7 @@ pub use crate::clock::START_UNIX_SECONDS;
 pub use crate::cluster::{Answer, Callout, Cluster, PeerRequest, PeerResponse};
 pub use crate::envoy::{Death, TinyEnvoy};
 pub use crate::headers::HeaderMap;
+pub use crate::interleave::{Act, Explored, Explorer, Run, Scene, Schedule};
 pub use crate::log::{Level, LogLine};
 pub use crate::metadata::metadata;
 pub use crate::module::{Plugin, finished_filter};

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::abi::Status;
+use crate::interleave::{Access, Op, Place};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -68,6 +69,24 @@ impl MetricIds {
         }
         self.ids.insert(id, (kind, name));
         id
+    }
+
+    /// What a hostcall does to a metric: nothing where there is none of that id.
+    pub(crate) fn op(&self, hostcall: &'static str, id: u32) -> Op {
+        let access = |kind: Kind| match (hostcall, kind) {
+            ("proxy_get_metric", _) => Access::Read,
+            ("proxy_record_metric", Kind::Gauge) => Access::Write,
+            _ => Access::Add,
+        };
+        let touches = self.ids.get(&id).map(|(kind, name)| {
+            // A counter and a gauge of one name are two metrics; that they are taken for one costs
+            // schedules, not truth.
+            vec![(Place::Metric(name.clone()), access(*kind))]
+        });
+        Op {
+            name: hostcall,
+            touches: touches.unwrap_or_default(),
+        }
     }
 
     pub(crate) fn increment(&self, stats: &mut Stats, id: u32, by: i64) -> Result<(), Status> {

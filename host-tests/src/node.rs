@@ -1,14 +1,14 @@
 //! One Envoy process: everything that its workers share.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::abi::Status;
 use crate::clock::{Agenda, Clock};
 use crate::cluster::{Callout, Cluster, PeerResponse};
+use crate::exclusive::Exclusive;
 use crate::headers::HeaderMap;
 use crate::log::{Level, LogLine};
 use crate::metrics::Stats;
@@ -17,7 +17,7 @@ use crate::stream::{Stream, StreamId};
 use crate::worker::VmRef;
 
 /// A foreign function: from its argument to its result or a status.
-pub(crate) type Foreign = Rc<dyn Fn(&[u8]) -> Result<Vec<u8>, Status>>;
+pub(crate) type Foreign = Arc<dyn Fn(&[u8]) -> Result<Vec<u8>, Status> + Send + Sync>;
 
 /// What happens in a world by itself.
 #[derive(Debug)]
@@ -41,6 +41,16 @@ pub(crate) enum Event {
     },
     /// The upstream could not be reached.
     UpstreamUnreachable { stream: StreamId },
+}
+
+impl Event {
+    /// The worker that it happens to.
+    pub(crate) fn worker(&self, streams: &BTreeMap<StreamId, Stream>) -> usize {
+        match self {
+            Self::Callout { vm, .. } | Self::Tick { vm, .. } | Self::Queue { vm, .. } => vm.worker,
+            Self::Upstream { stream, .. } | Self::UpstreamUnreachable { stream } => streams[stream].worker,
+        }
+    }
 }
 
 /// How a callout ends.
@@ -79,8 +89,8 @@ pub(crate) struct Node {
     pub(crate) queues: Queues,
     pub(crate) stats: Stats,
     pub(crate) logs: Vec<LogLine>,
-    pub(crate) clusters: HashMap<Vec<u8>, Rc<RefCell<dyn Cluster>>>,
-    pub(crate) upstream: Rc<RefCell<dyn Cluster>>,
+    pub(crate) clusters: HashMap<Vec<u8>, Exclusive<dyn Cluster>>,
+    pub(crate) upstream: Exclusive<dyn Cluster>,
     pub(crate) foreign: HashMap<Vec<u8>, Foreign>,
     /// Properties by path, its parts joined by NUL.
     pub(crate) properties: HashMap<Vec<u8>, Vec<u8>>,

@@ -2,6 +2,7 @@
 
 mod callouts;
 mod headers;
+mod interleaving;
 mod pausing;
 mod probe;
 mod replies;
