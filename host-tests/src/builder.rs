@@ -47,6 +47,7 @@ pub struct Builder {
     upstream: Exclusive<dyn Cluster>,
     foreign: HashMap<Vec<u8>, Foreign>,
     properties: HashMap<Vec<u8>, Vec<u8>>,
+    rejected_stats: Vec<String>,
 }
 
 impl fmt::Debug for Builder {
@@ -76,6 +77,7 @@ impl Default for Builder {
                 seed: 0,
                 allow_on_headers_stop_iteration: false,
                 buffer_limit: 1024 * 1024,
+                buffer_filter: None,
                 fuel_per_call: 20_000_000_000,
                 restricted: BTreeSet::new(),
             },
@@ -86,6 +88,7 @@ impl Default for Builder {
             upstream: Exclusive(Arc::new(Mutex::new(|_: &PeerRequest| Answer::status(200)))),
             foreign,
             properties: HashMap::new(),
+            rejected_stats: Vec::new(),
         }
     }
 }
@@ -180,6 +183,22 @@ impl Builder {
         self
     }
 
+    /// A `buffer` filter stands behind the plugin: nothing of a request reaches the upstream before
+    /// the request has ended, and one whose body is longer than this many bytes is answered 413.
+    #[must_use]
+    pub fn buffer_filter(mut self, max_request_bytes: usize) -> Self {
+        self.options.buffer_filter = Some(max_request_bytes);
+        self
+    }
+
+    /// Takes the stats away whose names begin like this, as a `stats_matcher` does that rejects
+    /// them: they can be defined and changed, plugins read 0, and they are not among the metrics.
+    #[must_use]
+    pub fn reject_stats(mut self, prefix: &str) -> Self {
+        self.rejected_stats.push(prefix.to_owned());
+        self
+    }
+
     /// The most Wasm instructions that one callback may take before its VM dies, as wasmtime counts
     /// fuel; unless set, more than any callback needs that ends at all.
     #[must_use]
@@ -248,7 +267,7 @@ impl Builder {
             agenda: Agenda::default(),
             shared_data: SharedData::default(),
             queues: Queues::default(),
-            stats: Stats::default(),
+            stats: Stats::rejecting(self.rejected_stats),
             logs: Vec::new(),
             clusters: self.clusters,
             upstream: self.upstream,

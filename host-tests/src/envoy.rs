@@ -279,7 +279,11 @@ impl TinyEnvoy {
 
     /// What of a request has reached the upstream so far, even if it was refused afterwards.
     pub fn upstream_saw(&self, stream: StreamId) -> Option<PeerRequest> {
-        self.node.lock().stream(stream).upstream_request()
+        let mut node = self.node.lock();
+        let is_buffered = node.options.buffer_filter.is_some();
+        let stream = node.stream(stream);
+        let is_through = !is_buffered || stream.request.sent.complete;
+        is_through.then(|| stream.upstream_request()).flatten()
     }
 
     /// What of the response has reached the client so far.

@@ -115,7 +115,7 @@ impl TinyEnvoy {
                 passing.append(&mut half.current);
                 half.sent.body.append(&mut passing);
                 drop(node);
-                if ends {
+                if self.fits_buffer_filter(id, side) && ends {
                     self.complete(id, side);
                 }
             }
@@ -233,9 +233,22 @@ impl TinyEnvoy {
             }
             half.ended
         };
-        if is_complete {
+        if self.fits_buffer_filter(id, side) && is_complete {
             self.complete(id, side);
         }
+    }
+
+    /// False when a buffer filter behind the plugin has refused the body that came through.
+    fn fits_buffer_filter(&mut self, id: StreamId, side: Side) -> bool {
+        let fits = {
+            let mut node = self.node.lock();
+            let most = node.options.buffer_filter.unwrap_or(usize::MAX);
+            side == Side::Response || node.stream(id).request.sent.body.len() <= most
+        };
+        if !fits {
+            self.reply(id, 413, "Payload Too Large", "request_payload_too_large");
+        }
+        fits
     }
 
     /// False when the headers could not go on and the stream was answered instead.

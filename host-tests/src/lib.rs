@@ -45,7 +45,8 @@
 //! * Codecs, TLS, and their limits: any number and size of headers arrives.
 //! * Routes, retries and stream timers: the router knows one upstream, and a stream that nobody
 //!   resumes stays [`Outcome::Pending`].
-//! * Other filters, listeners and plugins; TCP; gRPC callouts; metadata callbacks; WASI files.
+//! * Other filters, but a buffer filter behind the plugin ([`Builder::buffer_filter`]); other
+//!   listeners and plugins; TCP; gRPC callouts; metadata callbacks; WASI files.
 //! * Watermarks: a client whose body is held back keeps sending.
 //! * What Envoy's connection manager does to headers before any filter: it removes, adds and
 //!   rewrites `x-envoy-*`, `x-forwarded-for`, `x-forwarded-client-cert`, `x-request-id`. Here all

@@ -28,9 +28,19 @@ impl Kind {
 pub(crate) struct Stats {
     values: BTreeMap<(Kind, String), u64>,
     samples: BTreeMap<String, Vec<u64>>,
+    /// Beginnings of names. Such a stat can be defined and changed, and nothing comes of it.
+    rejected: Vec<String>,
 }
 
 impl Stats {
+    /// No stats yet, and none ever whose name begins like one of these.
+    pub(crate) fn rejecting(prefixes: Vec<String>) -> Self {
+        Self {
+            rejected: prefixes,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn value(&self, name: &str) -> Option<u64> {
         [Kind::Counter, Kind::Gauge]
             .iter()
@@ -40,6 +50,10 @@ impl Stats {
 
     pub(crate) fn samples(&self, name: &str) -> Option<&[u64]> {
         self.samples.get(name).map(Vec::as_slice)
+    }
+
+    fn rejects(&self, name: &str) -> bool {
+        self.rejected.iter().any(|prefix| name.starts_with(prefix))
     }
 
     /// Counters and gauges by name.
@@ -62,6 +76,10 @@ impl MetricIds {
     pub(crate) fn define(&mut self, stats: &mut Stats, kind: Kind, name: String) -> u32 {
         self.defined += 1;
         let id = self.defined * 4 + kind as u32;
+        if stats.rejects(&name) {
+            self.ids.insert(id, (kind, name));
+            return id;
+        }
         if kind == Kind::Histogram {
             stats.samples.entry(name.clone()).or_default();
         } else {
@@ -94,6 +112,9 @@ impl MetricIds {
         if *kind == Kind::Histogram || (*kind == Kind::Counter && by <= 0) {
             return Err(Status::BadArgument);
         }
+        if stats.rejects(name) {
+            return Ok(());
+        }
         let value = stats.values.entry((*kind, name.clone())).or_default();
         *value = value.wrapping_add_signed(by);
         Ok(())
@@ -102,6 +123,7 @@ impl MetricIds {
     pub(crate) fn record(&self, stats: &mut Stats, id: u32, value: u64) -> Result<(), Status> {
         let (kind, name) = self.ids.get(&id).ok_or(Status::NotFound)?;
         match kind {
+            _ if stats.rejects(name) => {}
             Kind::Histogram => stats.samples.entry(name.clone()).or_default().push(value),
             Kind::Gauge => {
                 stats.values.insert((*kind, name.clone()), value);

@@ -75,6 +75,8 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     pub(crate) allow_on_headers_stop_iteration: bool,
     pub(crate) buffer_limit: usize,
+    /// The longest body that a buffer filter behind the plugin takes, if there is one.
+    pub(crate) buffer_filter: Option<usize>,
     pub(crate) fuel_per_call: u64,
     /// Hostcalls that are refused, by name.
     pub(crate) restricted: BTreeSet<String>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use wasmtime::Linker;
 
 use crate::abi::memory::{hand_over, read, write_u32};
-use crate::abi::{Status, hostcall};
+use crate::abi::{Fault, Status, hostcall, unmodelled};
 use crate::interleave::{Access, Op, Place};
 use crate::node::Event;
 use crate::worker::Guest;
@@ -41,6 +41,9 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             let name = read(call, name, length)?;
             let guest = call.data();
             guest.point(|| Op::new("proxy_register_shared_queue", Place::Queue(name.clone()), Access::Write));
+            if guest.seat.is_some() {
+                refuse_to_hand_over(guest, &name)?;
+            }
             let id = guest.node.lock().queues.register(&name, guest.vm, guest.root);
             write_u32(call, return_id, id)
         }
@@ -79,6 +82,19 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         hand_over(call, &entry, data, length)
     });
     Ok(())
+}
+
+/// Whom an entry is announced to is decided when it is about to be put in, not when it is: so a queue
+/// must not pass from one worker to another meanwhile.
+fn refuse_to_hand_over(guest: &Guest, name: &[u8]) -> Result<(), Fault> {
+    let node = guest.node.lock();
+    let registrant = node.queues.resolve(name).and_then(|id| node.queues.describe(id));
+    match registrant {
+        Some((_, registrant)) if registrant.worker != guest.vm.worker => Err(unmodelled(
+            "a queue that another worker registers for while workers run interleaved",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// What is done to a queue; nothing where there is none of that id.

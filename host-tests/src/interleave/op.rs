@@ -17,6 +17,8 @@ pub(crate) enum Place {
     Cluster(Vec<u8>),
     /// The peer that requests are forwarded to.
     Upstream,
+    /// A step of what a worker does, by its number.
+    Step(usize),
     /// The order of beginnings and ends of steps.
     RealTime,
 }
@@ -30,6 +32,7 @@ impl fmt::Display for Place {
             Self::Inbox(worker) => write!(f, "worker {worker}"),
             Self::Cluster(name) => write!(f, "{}", name.escape_ascii()),
             Self::Upstream => f.write_str("upstream"),
+            Self::Step(number) => write!(f, "step {number}"),
             Self::RealTime => f.write_str("real time"),
         }
     }

@@ -36,7 +36,8 @@ pub struct Act {
     /// The hostcall, or what the host did by itself: `forward`, `delivery`, or the `beginning` and
     /// the `end` of a step where those are observed.
     pub name: &'static str,
-    /// What it acted on: a key, the name of a metric, queue or cluster.
+    /// What it acted on: a key, the name of a metric, queue or cluster; of a step, `step 0` for the
+    /// worker's first.
     pub on: String,
 }
 

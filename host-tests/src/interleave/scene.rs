@@ -113,14 +113,17 @@ fn work(mut part: TinyEnvoy, steps: Vec<Step>, in_real_time: bool) -> (TinyEnvoy
     let seat: Seat = part.seat.clone().expect("a part has a seat");
     seat.enter();
     let outcome = caught(|| {
-        for step in steps {
+        let observe = |name, number, access| {
             if in_real_time {
-                seat.point(Op::new("beginning", Place::RealTime, Access::Read));
+                // Beginnings commute with beginnings, and ends with ends.
+                let touches = vec![(Place::Step(number), Access::Read), (Place::RealTime, access)];
+                seat.point(Op { name, touches });
             }
+        };
+        for (number, step) in steps.into_iter().enumerate() {
+            observe("beginning", number, Access::Read);
             step(&mut part);
-            if in_real_time {
-                seat.point(Op::new("end", Place::RealTime, Access::Add));
-            }
+            observe("end", number, Access::Add);
         }
     });
     seat.leave();

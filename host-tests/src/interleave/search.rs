@@ -26,7 +26,11 @@ pub struct Explorer {
     is_pruned: bool,
     in_real_time: bool,
     threads: NonZeroUsize,
+    most_runs: u64,
 }
+
+/// More runs than a test has time for.
+const MOST_RUNS: u64 = 100_000;
 
 impl Default for Explorer {
     fn default() -> Self {
@@ -34,6 +38,7 @@ impl Default for Explorer {
             is_pruned: true,
             in_real_time: false,
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            most_runs: MOST_RUNS,
         }
     }
 }
@@ -91,12 +96,19 @@ impl Explorer {
         self
     }
 
+    /// The most runs that are made, 100 000 unless set: a search that needs more fails.
+    #[must_use]
+    pub fn at_most(mut self, runs: u64) -> Self {
+        self.most_runs = runs;
+        self
+    }
+
     /// Runs every schedule of a scene, which is set up anew for each. It must be the same each
     /// time.
     ///
     /// # Panics
     /// A step or a check panicked. The message has the schedule, for [`Self::replay`]. Or the scene
-    /// was not the same each time.
+    /// was not the same each time, or there was no end of runs.
     pub fn explore(&self, stage: impl Fn() -> Scene + Sync) -> Explored {
         let search = Mutex::new(Search {
             tree: Tree::new(self.is_pruned),
@@ -154,6 +166,13 @@ impl Explorer {
             state = lock();
             state.busy -= 1;
             let taken_in = made.and_then(|pilot| state.tree.absorb(&job, pilot));
+            let Tally { runs, redundant, .. } = state.tree.tally;
+            let taken_in = taken_in.and_then(|()| {
+                let is_bounded = runs + redundant <= self.most_runs;
+                is_bounded
+                    .then_some(())
+                    .ok_or_else(|| format!("more than {} runs", self.most_runs))
+            });
             state.failure = state.failure.take().or(taken_in.err());
             changed.notify_all();
         }

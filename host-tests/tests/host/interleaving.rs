@@ -1,5 +1,6 @@
 //! Workers that run interleaved, under every schedule.
 
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -113,9 +114,61 @@ fn a_pruned_search_stands_for_as_many_schedules_as_there_are() {
     let plugin = with_compare_and_set();
     let stage = || Scene::new(counters(&plugin)).step(0, ask).step(1, ask).step(1, ask);
     let whole = Explorer::new().without_pruning().explore(stage);
-    let pruned = Explorer::new().explore(stage);
-    assert_eq!(pruned.schedules, Some(u128::from(whole.runs)));
-    assert!(pruned.runs < whole.runs, "{pruned}");
+    for threads in [1, 2, 5] {
+        let threads = NonZeroUsize::new(threads).expect("not zero");
+        let pruned = Explorer::new().threads(threads).explore(stage);
+        assert_eq!(pruned.schedules, Some(u128::from(whole.runs)), "{threads} threads");
+        assert!(pruned.runs < whole.runs, "{threads} threads: {pruned}");
+    }
+}
+
+#[test]
+fn a_search_without_end_fails() {
+    let plugin = without_compare_and_set();
+    let stage = || Scene::new(counters(&plugin)).step(0, ask).step(1, ask);
+    Explorer::new().without_pruning().at_most(6).explore(stage);
+    let message = message_of(|| {
+        Explorer::new().without_pruning().at_most(5).explore(stage);
+    });
+    assert!(message.contains("more than 5 runs"), "{message}");
+}
+
+#[test]
+fn a_worker_that_waits_for_another_for_ever_fails_the_search() {
+    // Waits until somebody has written `n`; nobody does.
+    let plugin = Probe::new()
+        .on(
+            "request_headers",
+            &format!(
+                "(loop $again
+                   (drop (call $get_shared_data @'n' {RETURNED} (i32.const 28)))
+                   (br_if $again (i32.eqz (i32.load8_u (i32.load (i32.const 16))))))
+                 (i32.const 1)"
+            ),
+        )
+        .plugin();
+    let message = message_of(|| {
+        Explorer::new().explore(|| {
+            let world = TinyEnvoy::builder().plugin(&plugin).fuel_per_call(1_000_000);
+            let mut envoy = world.start().expect("a world");
+            envoy.set_shared_data("n", [0]);
+            Scene::new(envoy).step(0, ask)
+        });
+    });
+    assert!(message.contains("more than 10000 acts"), "{message}");
+}
+
+#[test]
+fn a_queue_that_changes_hands_meanwhile_is_not_modelled() {
+    let register = "(drop (call $register_shared_queue @'q' (i32.const 24)))";
+    let plugin = Probe::new()
+        .on("configure", &format!("{register} (i32.const 1)"))
+        .on("request_headers", &format!("{register} (i32.const 1)"))
+        .plugin();
+    let message = message_of(|| {
+        Explorer::new().explore(|| Scene::new(counters(&plugin)).step(0, ask));
+    });
+    assert!(message.contains("not modelled by the tiny Envoy: a queue"), "{message}");
 }
 
 #[test]
@@ -382,6 +435,17 @@ fn beginnings_and_ends_of_steps_are_acts_where_real_time_matters() {
     let explored = Explorer::new().in_real_time().explore(stage);
     // One before the other, the other before the one, or at the same time.
     assert_eq!((explored.runs, explored.schedules), (3, Some(6)));
+    let serial: Schedule = "1 1 0 0".parse().expect("a schedule");
+    let run = Explorer::new().in_real_time().replay(&serial, stage);
+    assert_eq!(
+        run.to_string().lines().collect::<Vec<_>>(),
+        [
+            "worker 1: beginning of step 0",
+            "worker 1: end of step 0",
+            "worker 0: beginning of step 0",
+            "worker 0: end of step 0"
+        ]
+    );
 }
 
 #[test]
