@@ -385,6 +385,12 @@ impl TinyEnvoy {
         self.node.lock().stream(stream).fuel
     }
 
+    /// The linear memory of a worker's VM, or of the main thread's, whose number is that of the
+    /// workers.
+    pub fn memory(&self, worker: usize) -> &[u8] {
+        self.vms[&worker].memory()
+    }
+
     /// The VMs that have died.
     pub fn deaths(&self) -> &[Death] {
         &self.deaths

@@ -222,6 +222,12 @@ impl Vm {
         self.store.data_mut()
     }
 
+    /// The whole linear memory.
+    pub(crate) fn memory(&self) -> &[u8] {
+        let memory = self.data().memory.expect("a loaded guest has a memory");
+        memory.data(&self.store)
+    }
+
     pub(crate) fn is_alive(&self) -> bool {
         self.death.is_none()
     }
