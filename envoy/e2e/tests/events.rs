@@ -1,9 +1,10 @@
 //! Tenant events on the real Envoy: what is told on one listener holds on every worker of the other.
 
 use anyhow::ensure;
-use envoy_e2e::{Connection, EVENTS_KEY, EVENTS_PATH, Message, Setup, World};
+use envoy_e2e::{Connection, EVENTS_KEY, EVENTS_PATH, Message, Setup, Traffic, World};
 use envoy_run::TENANT_EVENTS;
 use serde_json::{Value, json};
+use tokio::time::{Duration, Instant, sleep};
 
 /// Enough connections that every worker has some: the kernel deals them out.
 const CONNECTIONS: usize = 32;
@@ -116,6 +117,51 @@ async fn only_whoever_has_the_key_is_heard_and_nothing_goes_on_from_there() -> a
         world.echo.total() == forwarded + CONNECTIONS,
         "no event reached the upstream"
     );
+    world.check_workers_live().await?;
+    world.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_load_not_one_request_is_served_once_the_suspension_is_answered() -> anyhow::Result<()> {
+    const CLIENTS: usize = 16;
+    const OBSERVED: usize = 10_000;
+    let world = world().await?;
+    let messages = [
+        Message::of_tenant("acme", "/v1/accounts"),
+        Message::of_tenant("acme", "/v1/transactions"),
+        Message::of_tenant("globex", "/v1/accounts"),
+    ];
+    let traffic = Traffic::start(world.envoy.address(), CLIENTS, &messages);
+    let forwarded = world.echo.total();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while world.echo.total() < forwarded + 2_000 {
+        ensure!(Instant::now() < deadline, "too slow to see anything");
+        sleep(Duration::from_millis(10)).await;
+    }
+    let reply = world.tell(&event("tenant.suspended", "acme")).await?;
+    let told = Instant::now();
+    ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
+    // Of three requests one is of globex and goes on: as many tell how many there have been.
+    let forwarded = world.echo.total();
+    while world.echo.total() < forwarded + OBSERVED / 2 + 500 {
+        ensure!(Instant::now() < deadline, "too slow to see anything");
+        sleep(Duration::from_millis(10)).await;
+    }
+    let samples = traffic.stop().await?;
+    let of_acme = || samples.iter().filter(|sample| sample.message < 2);
+    let after: Vec<_> = of_acme().filter(|sample| sample.began > told).collect();
+    ensure!(after.len() >= OBSERVED, "{} requests", after.len());
+    let served = after.iter().filter(|sample| sample.status != 403).count();
+    ensure!(served == 0, "{served} of {} were not refused", after.len());
+    let before = of_acme().filter(|sample| sample.began + sample.took < told);
+    ensure!(
+        before.filter(|sample| sample.status == 200).count() > 500,
+        "it was served before"
+    );
+    let disturbed = samples
+        .iter()
+        .filter(|sample| sample.message == 2 && sample.status != 200);
+    ensure!(disturbed.count() == 0, "globex was disturbed");
     world.check_workers_live().await?;
     world.stop().await
 }
