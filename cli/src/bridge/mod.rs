@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -124,6 +124,8 @@ async fn bridge(settings: Settings) -> Result<()> {
     tokio::select! {
         never = subscriber.run() => match never {},
         never = &mut serving => match never {},
+        // A queue that nobody empties any more would only look like an Envoy that is down.
+        Some(ended) = deliveries.join_next() => bail!("a delivery ended by itself: {ended:?}"),
         () = stopped => {}
     }
     tokio::select! {

@@ -22,8 +22,8 @@ use super::metrics::Metrics;
 /// How many connections are open at once; further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
 
-/// How long a connection lives, so that nobody occupies one for ever.
-const MAX_LIFE: Duration = Duration::from_secs(60);
+/// How long a connection lives, which serves one request, so that nobody occupies one for ever.
+const MAX_LIFE: Duration = Duration::from_secs(30);
 
 /// How long a request line and its headers may take.
 const HEAD: Duration = Duration::from_secs(10);
@@ -57,6 +57,7 @@ pub(crate) async fn serve(listener: TcpListener, pages: Arc<Pages>) -> Infallibl
                 let pages = pages.clone();
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
+                    .keep_alive(false)
                     .header_read_timeout(HEAD)
                     .serve_connection(TokioIo::new(stream), service_fn(move |request| {
                         let page = pages.page(&request);
