@@ -39,7 +39,7 @@ use self::post::HttpPost;
 use self::queue::Queue;
 use self::server::{Pages, serve};
 use self::settings::{Settings, Variables};
-use self::subscription::{Standing, Subscriber};
+use self::subscription::{Ended, Standing, Subscriber};
 
 pub(crate) use self::options::Options;
 
@@ -126,7 +126,7 @@ async fn bridge(settings: Settings) -> Result<()> {
         never = &mut serving => match never {},
         // A queue that nobody empties any more would only look like an Envoy that is down.
         Some(ended) = deliveries.join_next() => bail!("a delivery ended by itself: {ended:?}"),
-        () = stopped => {}
+        () = stopped => subscriber.ended(Ended::Stopped),
     }
     tokio::select! {
         never = &mut serving => match never {},

@@ -119,11 +119,16 @@ impl HttpPost {
     /// # Errors
     /// When the key cannot be read any more.
     pub(crate) fn new(url: EnvoyUrl, settings: &Delivery) -> anyhow::Result<Self> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        // An attempt that was given up may still be connecting: that ends too.
+        tcp.set_connect_timeout(Some(settings.timeout));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config((*settings.tls).clone())
             .https_or_http()
             .enable_http1()
-            .build();
+            .wrap_connector(tcp);
         let key = settings.key.read().and_then(|key| key.header());
         Ok(Self {
             url,

@@ -42,10 +42,12 @@ pub(crate) enum Ended {
     Closed,
     /// Redis did not answer a PING in time.
     Silent,
+    /// The bridge itself is about to end.
+    Stopped,
 }
 
 impl Ended {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Connect,
         Self::Tls,
         Self::Auth,
@@ -53,6 +55,7 @@ impl Ended {
         Self::Timeout,
         Self::Closed,
         Self::Silent,
+        Self::Stopped,
     ];
 
     /// The name in metrics, logs and health.
@@ -65,6 +68,7 @@ impl Ended {
             Self::Timeout => "timeout",
             Self::Closed => "closed",
             Self::Silent => "silent",
+            Self::Stopped => "stopped",
         }
     }
 }
@@ -142,8 +146,7 @@ impl Subscriber {
                 ),
             };
             let wait = backoff.wait();
-            self.standing.set(Some(ended));
-            self.metrics.unsubscribed(ended);
+            self.ended(ended);
             tracing::warn!(
                 redis = self.redis.host,
                 reason = ended.name(),
@@ -163,6 +166,12 @@ impl Subscriber {
         // Only now is it true for who asks: everything from here on will be forwarded.
         self.standing.set(None);
         tracing::info!(redis = self.redis.host, channel = self.channel(), "subscribed");
+    }
+
+    /// There is no subscription, or none any more; nothing is received from here on.
+    pub(crate) fn ended(&self, ended: Ended) {
+        self.standing.set(Some(ended));
+        self.metrics.unsubscribed(ended);
     }
 
     /// The colon at the end belongs to the name.

@@ -207,6 +207,24 @@ async fn the_end_does_not_wait_for_an_envoy_that_is_down() {
 }
 
 #[tokio::test]
+async fn an_envoy_that_comes_back_before_the_end_still_gets_what_is_queued() {
+    let redis = Redis::start().await;
+    let mut envoy = Receiver::start().await;
+    let mut command = command(redis.address().port(), &[&envoy]);
+    command.args(["--drain-ms", "60000"]);
+    envoy.server.pause().await;
+    let bridge = Bridge::start(command).await;
+    bridge.logged("events not delivered").await;
+    bridge.terminate();
+    bridge.logged("stopping").await;
+    let (status, health) = bridge.health().await;
+    assert_eq!((status, health["redis"]["reason"].as_str()), (503, Some("stopped")));
+    envoy.server.resume().await.expect("its port");
+    assert_eq!(bridge.ended().await.0.code(), Some(0));
+    assert_eq!(envoy.kinds(), [ALL]);
+}
+
+#[tokio::test]
 async fn a_server_that_says_200_to_everything_is_no_envoy() {
     let redis = Redis::start().await;
     let envoy = Receiver::start().await;
