@@ -1,5 +1,8 @@
 use std::ffi::OsString;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
 use super::*;
 
 /// The least that runs.
