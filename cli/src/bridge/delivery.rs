@@ -19,6 +19,7 @@ pub(crate) struct Envoy {
     pub(crate) queue: Queue,
     pub(crate) metrics: EnvoyMetrics,
     last: Mutex<Last>,
+    overflows: Mutex<Notices>,
 }
 
 /// How the last attempts went.
@@ -37,6 +38,7 @@ impl Envoy {
             queue,
             metrics,
             last: Mutex::default(),
+            overflows: Mutex::default(),
         }
     }
 
@@ -60,8 +62,18 @@ impl Envoy {
     }
 
     fn overflowed(&self, lost: usize) {
-        if lost > 0 {
-            self.metrics.lost_by_overflow(lost);
+        if lost == 0 {
+            return;
+        }
+        self.metrics.lost_by_overflow(lost);
+        let mut overflows = self.overflows.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(unsaid) = overflows.admit() {
+            tracing::warn!(
+                envoy = self.name,
+                messages = lost,
+                unsaid,
+                "queue is full, cache.invalidate_all takes the place of its oldest messages"
+            );
         }
     }
 }
@@ -134,6 +146,9 @@ impl Envoy {
             last.delivered = Some(SystemTime::now());
         }
         drop(last);
+        if outcome != Outcome::Delivered {
+            self.overflowed(self.queue.failed());
+        }
         self.metrics.attempted(outcome, batch, took);
         before
     }

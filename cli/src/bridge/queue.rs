@@ -36,6 +36,10 @@ struct State {
     bytes: usize,
     last: u64,
     lost: Option<Lost>,
+    /// Up to this number events are on their way.
+    on_the_way: u64,
+    /// How many messages were pushed out while they were: whether they are lost is not known yet.
+    pushed_out: usize,
     /// Up to this number one event goes at a time.
     singly: u64,
     closed: bool,
@@ -132,7 +136,10 @@ impl Queue {
         let mut lost = 0;
         while state.waiting.len() > self.max_messages || state.bytes > MAX_BYTES {
             let Some(oldest) = state.pop() else { break };
-            lost += usize::from(!oldest.invalidates_all);
+            match usize::from(!oldest.invalidates_all) {
+                message if oldest.number <= state.on_the_way => state.pushed_out += message,
+                message => lost += message,
+            }
             state.lose(oldest.number, oldest.since, &self.environment);
         }
         drop(state);
@@ -140,14 +147,18 @@ impl Queue {
         lost
     }
 
-    /// What is to be sent next, when there is something. None when the queue is closed and empty.
+    /// What is to be sent next, when there is something. None when the queue is closed and empty. The batch is on its
+    /// way until [`Queue::delivered`] or [`Queue::failed`].
     pub(crate) async fn next(&self) -> Option<Batch> {
         loop {
             let changed = self.changed.notified();
             {
-                let state = self.state();
+                let mut state = self.state();
                 match state.batch() {
-                    Some(batch) => return Some(batch),
+                    Some(batch) => {
+                        state.on_the_way = batch.through;
+                        return Some(batch);
+                    }
                     None if state.closed => return None,
                     None => {}
                 }
@@ -159,11 +170,19 @@ impl Queue {
     /// The batch has arrived.
     pub(crate) fn delivered(&self, batch: &Batch) {
         let mut state = self.state();
+        (state.on_the_way, state.pushed_out) = (0, 0);
         state.drop_through(batch.through);
         // What was pushed out while it was on its way has arrived with it, unless still more was.
         if state.lost.as_ref().is_some_and(|lost| lost.through <= batch.through) {
             state.lost = None;
         }
+    }
+
+    /// The batch has not arrived. Returns how many messages were lost with it, having been pushed out meanwhile.
+    pub(crate) fn failed(&self) -> usize {
+        let mut state = self.state();
+        state.on_the_way = 0;
+        std::mem::take(&mut state.pushed_out)
     }
 
     /// The batch was refused for what is in it.

@@ -87,6 +87,9 @@ async fn what_does_not_fit_into_the_queue_is_replaced_by_an_invalidation() {
             .then_some(())
     })
     .await;
+    bridge
+        .logged("queue is full, cache.invalidate_all takes the place of its oldest messages")
+        .await;
     envoy.server.resume().await.expect("its port");
     envoy.wait_for(&[ALL, ALL, "e", "f", "g"]).await;
 }

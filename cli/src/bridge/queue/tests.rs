@@ -97,9 +97,20 @@ fn what_is_pushed_out_while_it_is_on_its_way_and_arrives_is_not_lost() {
     let queue = queue(2);
     push(&queue, &["a", "b"]);
     let batch = next(&queue).expect("a batch");
-    assert_eq!(push(&queue, &["c", "d"]), 2);
+    assert_eq!(push(&queue, &["c", "d"]), 0);
     queue.delivered(&batch);
+    assert_eq!(queue.failed(), 0);
     assert_eq!(next_names(&queue), ["c", "d"]);
+}
+
+#[test]
+fn what_is_pushed_out_while_it_is_on_its_way_and_does_not_arrive_is_lost() {
+    let queue = queue(2);
+    push(&queue, &["a", "b"]);
+    next(&queue).expect("a batch");
+    assert_eq!(push(&queue, &["c", "d", "e"]), 1);
+    assert_eq!((queue.failed(), queue.failed()), (2, 0));
+    assert_eq!(next_names(&queue), [ALL, "d", "e"]);
 }
 
 #[test]
