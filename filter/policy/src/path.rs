@@ -204,6 +204,11 @@ impl Prefix {
         self.rest(path).is_some()
     }
 
+    /// Whether one of the two prefixes covers the other.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.covers(other.0.as_bytes()) || other.covers(self.0.as_bytes())
+    }
+
     /// [`Prefix::covers`] without regard to case.
     fn covers_in_any_case(&self, path: &[u8]) -> bool {
         path.split_at_checked(self.0.len()).is_some_and(|(start, rest)| {

@@ -1,6 +1,8 @@
 //! From the document as written to a configuration that cannot be wrong.
 
+mod api_keys;
 mod auth;
+mod events;
 mod issuer;
 mod scope;
 mod tenant_manager;
@@ -226,6 +228,7 @@ fn unread_environment(
     env: &dyn Fn(&str) -> Option<String>,
 ) {
     let cache = manager.and_then(|manager| manager.cache.as_ref());
+    let breaker = manager.and_then(|manager| manager.breaker.as_ref());
     let left_out = [
         ("MULTI_TENANT_URL", at.clone(), manager.is_none()),
         (
@@ -237,6 +240,16 @@ fn unread_environment(
             "MULTI_TENANT_CACHE_TTL_SEC",
             at.child("cache").child("ttl_seconds"),
             manager.is_some() && cache.is_none_or(|cache| cache.ttl_seconds.is_none()),
+        ),
+        (
+            "MULTI_TENANT_CIRCUIT_BREAKER_THRESHOLD",
+            at.child("breaker").child("threshold"),
+            manager.is_some() && breaker.is_none_or(|breaker| breaker.threshold.is_none()),
+        ),
+        (
+            "MULTI_TENANT_CIRCUIT_BREAKER_TIMEOUT_SEC",
+            at.child("breaker").child("open_seconds"),
+            manager.is_some() && breaker.is_none_or(|breaker| breaker.open_seconds.is_none()),
         ),
     ];
     for (variable, place, is_left_out) in left_out {
@@ -258,6 +271,20 @@ const HEADER: &str = "a lower-case header field name that is not a pseudo-header
 fn config(raw: RawConfig, faults: &mut Faults, env: &dyn Fn(&str) -> Option<String>) -> Option<Config> {
     let root = Pointer::default();
     let service = faults.required(root.child("service"), raw.service, NAME, Name::new);
+    let environment = match raw.environment {
+        None => {
+            if raw.events.is_some() {
+                faults.missing(
+                    root.child("environment"),
+                    "a name: `events` takes those of this environment only",
+                );
+            }
+            Some(None)
+        }
+        some => faults
+            .required(root.child("environment"), some, NAME, Name::new)
+            .map(Some),
+    };
     let paths = paths(raw.paths.unwrap_or_default(), &root.child("paths"), faults);
     let modules = modules(raw.modules, service.as_ref(), &root.child("modules"), faults);
     let tenant_id = tenant_id_rules(raw.tenant_id.unwrap_or_default(), &root.child("tenant_id"), faults);
@@ -276,14 +303,29 @@ fn config(raw: RawConfig, faults: &mut Faults, env: &dyn Fn(&str) -> Option<Stri
         &root.child("scope"),
         faults,
     );
+    if raw.events.is_some() && !has_tenant_manager {
+        faults.missing(
+            manager_at,
+            "a block: without one there is nothing that `events` could keep up to date",
+        );
+    }
+    let events = match raw.events {
+        Some(block) => {
+            let public = paths.as_ref().map(|paths| paths.public.as_slice());
+            events::events(block, public, &root.child("events"), faults, env).map(Some)
+        }
+        None => Some(None),
+    };
     Some(Config {
         service: service?,
+        environment: environment?,
         paths: paths?,
         modules: modules?,
         auth: auth?,
         tenant_id: tenant_id?,
         tenant_manager: tenant_manager?,
         scope: scope?,
+        events: events?,
     })
 }
 

@@ -6,6 +6,8 @@
 
 mod compile;
 mod error;
+mod fingerprint;
+mod manager;
 mod raw;
 mod read;
 
@@ -14,6 +16,7 @@ use std::fmt;
 pub use compile::{Compiled, compile};
 pub(crate) use error::shown;
 pub use error::{ConfigError, Pointer, Problem};
+pub use manager::{Breaker, Cache, Discovery, PathTemplate, TenantManager};
 
 use crate::authn::{AcceptedTypes, Issuer, KeySource, MetadataPath};
 use crate::path::Prefix;
@@ -34,6 +37,9 @@ pub enum Plugin {
 pub struct Config {
     /// `{service}` of the Tenant Manager's paths.
     pub service: ServiceName,
+    /// Where this proxy runs: tenant events of another environment are not for it. There whenever
+    /// `events` is.
+    pub environment: Option<Name>,
     /// Stage 1.
     pub paths: Paths,
     /// Stage 1 too: which module a path belongs to.
@@ -46,6 +52,8 @@ pub struct Config {
     pub tenant_manager: Option<TenantManager>,
     /// Stage 6.
     pub scope: Scope,
+    /// Where tenant events arrive; `None`: nowhere. Only together with `tenant_manager`.
+    pub events: Option<Events>,
 }
 
 impl Config {
@@ -57,9 +65,11 @@ impl Config {
             .as_ref()
             .map_or("none", |manager| manager.cluster.as_str());
         format!(
-            "service={} {} tenant_manager={manager}",
+            "service={} environment={} {} tenant_manager={manager} events={}",
             self.service.as_str(),
+            self.environment.as_ref().map_or("none", Name::as_str),
             self.auth.summary(signatures),
+            self.events.as_ref().map_or("off", |events| events.path.as_str()),
         )
     }
 }
@@ -178,39 +188,6 @@ pub struct TokenCache {
     pub ttl_ms: u64,
 }
 
-/// `tenant_manager`.
-#[derive(Debug)]
-pub struct TenantManager {
-    /// The Envoy cluster that is called.
-    pub cluster: String,
-    /// The `:authority` of the call.
-    pub authority: String,
-    /// The path with `{tenantId}` and `{service}` in it. Default
-    /// `/tenants/{tenantId}/services/{service}/settings`.
-    pub path: PathTemplate,
-    /// One or two values for `X-API-Key`.
-    pub api_keys: Vec<Secret>,
-    /// How long one lookup may take, in milliseconds. Default 2000, 1 to 60000.
-    pub timeout_ms: u32,
-    /// Largest answer that is read, in bytes. Default 1 MiB, at most 16 MiB.
-    pub max_body_bytes: usize,
-    /// How many requests of one worker may wait for lookups. Default 1024, at most 65536.
-    pub max_waiters: usize,
-    /// What is remembered.
-    pub cache: Cache,
-}
-
-/// `tenant_manager.cache`, per worker.
-#[derive(Debug, Clone, Copy)]
-pub struct Cache {
-    /// How long a record is fresh, in milliseconds. Default 120 s, at most one day.
-    pub ttl_ms: u64,
-    /// How long a refusal is remembered, in milliseconds. Default 10 s, at most one hour.
-    pub negative_ttl_ms: u64,
-    /// Largest number of tenants remembered. Default 10000, 1 to 1000000.
-    pub max_entries: std::num::NonZeroUsize,
-}
-
 /// `scope`.
 #[derive(Debug)]
 pub struct Scope {
@@ -233,6 +210,16 @@ pub struct Emit {
     pub schema: Option<HeaderName>,
     /// The module of the path.
     pub module: Option<HeaderName>,
+    /// The module's RabbitMQ virtual host.
+    pub vhost: Option<HeaderName>,
+}
+
+impl Emit {
+    /// Whether the upstream is told where a tenant's data lies, by schema or vhost: only a record
+    /// that names the tenant it is about will do then.
+    pub fn tells_places(&self) -> bool {
+        self.schema.is_some() || self.vhost.is_some()
+    }
 }
 
 /// One rule of `scope.headers`.
@@ -260,30 +247,14 @@ raw::word! {
     }
 }
 
-/// A path with places for the tenant and the service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PathTemplate(String);
-
-impl PathTemplate {
-    const TENANT: &'static str = "{tenantId}";
-    const SERVICE: &'static str = "{service}";
-
-    /// Starts with `/`, names the tenant exactly once, holds visible ASCII only and no other
-    /// braces. `None` for anything else.
-    pub fn parse(text: &str) -> Option<Self> {
-        let plain = text.replace(Self::TENANT, "").replace(Self::SERVICE, "");
-        let valid = text.starts_with('/')
-            && text.matches(Self::TENANT).count() == 1
-            && plain.bytes().all(|b| b.is_ascii_graphic() && !b"{}#\\".contains(&b));
-        valid.then(|| Self(text.to_owned()))
-    }
-
-    /// The path for one tenant. Neither name needs escaping: their grammars are unreserved.
-    pub fn expand(&self, tenant: &str, service: &ServiceName) -> String {
-        self.0
-            .replace(Self::TENANT, tenant)
-            .replace(Self::SERVICE, service.as_str())
-    }
+/// `events`.
+#[derive(Debug)]
+pub struct Events {
+    /// The path of the filter itself on which events arrive. No public path covers it, and it
+    /// covers none.
+    pub path: String,
+    /// One or two values of `X-API-Key`, each of at least 16 bytes.
+    pub api_keys: Vec<Secret>,
 }
 
 /// A name by the grammar of a tenant id: `[a-zA-Z0-9][a-zA-Z0-9_-]*`, at most 256 bytes.

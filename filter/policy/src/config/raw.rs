@@ -53,6 +53,7 @@ pub(super) struct RawConfig {
     pub(super) version: Option<Version>,
     pub(super) enabled: Option<bool>,
     pub(super) service: Option<String>,
+    pub(super) environment: Option<String>,
     #[serde(deserialize_with = "json::object")]
     pub(super) paths: Option<RawPaths>,
     #[serde(deserialize_with = "json::object")]
@@ -65,6 +66,8 @@ pub(super) struct RawConfig {
     pub(super) modules: Option<RawModules>,
     #[serde(deserialize_with = "json::object")]
     pub(super) scope: Option<RawScope>,
+    #[serde(deserialize_with = "json::object")]
+    pub(super) events: Option<RawEvents>,
 }
 
 word! {
@@ -203,8 +206,17 @@ pub(super) struct RawTenantManager {
     pub(super) timeout_ms: Option<Number>,
     pub(super) max_body_bytes: Option<Number>,
     pub(super) max_waiters: Option<Number>,
+    pub(super) on_unavailable: Option<OnUnavailable>,
     #[serde(deserialize_with = "json::object")]
     pub(super) cache: Option<RawCache>,
+    #[serde(deserialize_with = "json::object")]
+    pub(super) breaker: Option<RawBreaker>,
+    #[serde(deserialize_with = "json::object")]
+    pub(super) discovery: Option<RawDiscovery>,
+}
+
+word! {
+    pub(super) enum OnUnavailable { Deny = "deny", Allow = "allow" }
 }
 
 /// A secret: literally, or the name of an environment variable of the VM.
@@ -227,8 +239,26 @@ impl fmt::Debug for RawSecret {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawCache {
     pub(super) ttl_seconds: Option<Number>,
+    pub(super) stale_while_revalidate_seconds: Option<Number>,
+    pub(super) stale_if_error_seconds: Option<Number>,
     pub(super) negative_ttl_seconds: Option<Number>,
     pub(super) max_entries: Option<Number>,
+    pub(super) max_bytes: Option<Number>,
+    pub(super) shared_slots: Option<Number>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawBreaker {
+    pub(super) threshold: Option<Number>,
+    pub(super) open_seconds: Option<Number>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawDiscovery {
+    pub(super) path: Option<String>,
+    pub(super) interval_seconds: Option<Number>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -263,6 +293,7 @@ pub(super) struct RawEmit {
     pub(super) isolation_mode: Option<String>,
     pub(super) schema: Option<String>,
     pub(super) module: Option<String>,
+    pub(super) vhost: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -272,6 +303,14 @@ pub(super) struct RawScopeRule {
     pub(super) kind: Option<super::Kind>,
     pub(super) pattern: Option<bool>,
     pub(super) required: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawEvents {
+    pub(super) path: Option<String>,
+    #[serde(deserialize_with = "json::objects")]
+    pub(super) api_keys: Option<Vec<RawSecret>>,
 }
 
 impl<'de> Deserialize<'de> for RawTenants {

@@ -1,3 +1,5 @@
+mod resolution;
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -131,8 +131,12 @@ mod tests {
     fn cache(max: usize) -> Local {
         Local::new(Cache {
             ttl_ms: 1_000,
+            stale_while_revalidate_ms: 0,
+            stale_if_error_ms: 0,
             negative_ttl_ms: 100,
             max_entries: NonZeroUsize::new(max).unwrap(),
+            max_bytes: 1_048_576,
+            shared_slots: 8,
         })
     }
 

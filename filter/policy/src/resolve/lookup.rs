@@ -76,7 +76,7 @@ pub(super) fn outcome(answer: Answer<'_>, tenant: &TenantId, config: &Config) ->
             let record = body.and_then(Record::parse).ok_or(LookupFailure::BadRecord)?;
             let is_about_tenant = match record.id() {
                 Some(id) => TenantId::parse(id, config.tenant_id.fold_uuid).as_ref() == Some(tenant),
-                None => config.scope.emit.schema.is_none(),
+                None => !config.scope.emit.tells_places(),
             };
             if is_about_tenant {
                 Ok(Outcome::Found(Rc::new(record.limited_to(&config.modules))))

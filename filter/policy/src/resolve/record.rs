@@ -1,31 +1,44 @@
-//! What is read of a tenant's record. Records carry database passwords: members that are not
-//! named here are skipped by the parser, never decoded.
+//! What is read of a tenant's record, and what is kept of it. Records carry passwords of databases
+//! and brokers: members that are not read are skipped by the parser, never decoded.
 
-use std::collections::HashMap;
+mod wire;
 
-use serde::de::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
 
 use crate::config::{Module, Modules};
-use crate::json::{self, Object};
+use crate::json::Object;
+
+use self::wire::Wire;
 
 /// Longest text that is kept of a record, in bytes.
 const MAX_TEXT: usize = 256;
-/// Longest schema name (PostgreSQL identifiers).
-const MAX_SCHEMA: usize = 63;
 
 /// A tenant's record, as far as it is used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// The derived form is the one that is stored, not the Tenant Manager's JSON: equal records have
+/// equal bytes. The id is not part of it, since it is compared before a record is kept.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Record {
+    #[serde(skip)]
     id: Option<String>,
     slug: Option<String>,
     status: Option<String>,
     isolation: Isolation,
-    /// Module → its schema, if it has a usable one.
-    modules: HashMap<String, Option<String>>,
+    /// What `databases` lists.
+    modules: BTreeMap<String, Granted>,
+    /// The virtual host of modules without one of their own.
+    vhost: Option<String>,
+}
+
+/// What a record says of one module.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct Granted {
+    schema: Option<String>,
+    vhost: Option<String>,
 }
 
 /// How the tenant's data is kept apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Isolation {
     /// A database of its own.
     Isolated,
@@ -43,48 +56,6 @@ impl Isolation {
     }
 }
 
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Wire {
-    #[serde(default, deserialize_with = "text")]
-    id: Option<String>,
-    #[serde(default)]
-    tenant_slug: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    status: Option<String>,
-    #[serde(default)]
-    isolation_mode: Option<String>,
-    #[serde(default)]
-    databases: Option<HashMap<String, Option<Object<Database>>>>,
-}
-
-#[derive(serde::Deserialize)]
-struct Database {
-    #[serde(default, deserialize_with = "json::object")]
-    postgresql: Option<Postgresql>,
-}
-
-#[derive(serde::Deserialize)]
-struct Postgresql {
-    #[serde(default, deserialize_with = "schema")]
-    schema: Option<String>,
-}
-
-/// A member that is a string wherever it is present: `null` is no way to say `active`.
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    String::deserialize(deserializer).map(Some)
-}
-
-/// A schema name that matches `[A-Za-z_][A-Za-z0-9_]{0,62}`; anything else counts as none.
-fn schema<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let name = serde_json::Value::deserialize(deserializer)?;
-    let name = name.as_str().unwrap_or_default();
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    let valid =
-        name.len() <= MAX_SCHEMA && name.bytes().all(plain) && name.bytes().next().is_some_and(|b| !b.is_ascii_digit());
-    Ok(valid.then(|| name.to_owned()))
-}
-
 impl Record {
     /// Reads the body of a 200. `None` when it is not a record: not JSON, a member of the wrong
     /// type, an unknown isolation mode, a text that is too long.
@@ -99,33 +70,42 @@ impl Record {
         if texts.into_iter().flatten().any(|text| text.len() > MAX_TEXT) {
             return None;
         }
+        let mut brokers = wire.rabbitmq.unwrap_or_default();
         let modules = wire
             .databases
             .unwrap_or_default()
             .into_iter()
             .filter_map(|(module, database)| {
                 let Object(database) = database?;
-                let schema = database.postgresql.and_then(|postgresql| postgresql.schema);
-                Some((module, schema))
+                let broker = brokers.remove(&module).flatten();
+                let granted = Granted {
+                    schema: database.postgresql.and_then(|postgresql| postgresql.schema),
+                    vhost: broker.and_then(|Object(broker)| broker.vhost),
+                };
+                Some((module, granted))
             })
             .collect();
+        let broker = wire.messaging.and_then(|messaging| messaging.rabbitmq);
         Some(Self {
             id: wire.id,
             slug: wire.tenant_slug,
             status: wire.status,
             isolation,
             modules,
+            vhost: broker.and_then(|broker| broker.vhost),
         })
     }
 
-    /// The record without the modules that nobody will ask about: what is kept of a record is
-    /// bounded by the configuration, not by the Tenant Manager.
+    /// What is kept of a record once its id has been compared: not the id, and of the modules
+    /// only those that anybody will ask about. So its size is bounded by the configuration, not
+    /// by the Tenant Manager.
     pub(super) fn limited_to(mut self, modules: &Modules) -> Self {
+        self.id = None;
         self.modules.retain(|name, _| modules.knows(name));
         self
     }
 
-    /// The `id` of the record, if it states one.
+    /// The `id` of the record, if it states one; of a kept one none.
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
@@ -156,8 +136,14 @@ impl Record {
     pub fn schema(&self, module: &Module) -> Option<&str> {
         match self.isolation {
             Isolation::Isolated => None,
-            Isolation::Schema => self.modules.get(module.as_str())?.as_deref(),
+            Isolation::Schema => self.modules.get(module.as_str())?.schema.as_deref(),
         }
+    }
+
+    /// The RabbitMQ virtual host of a module that is granted: its own, else the tenant's.
+    pub fn vhost(&self, module: &Module) -> Option<&str> {
+        let own = &self.modules.get(module.as_str())?.vhost;
+        own.as_deref().or(self.vhost.as_deref())
     }
 }
 
@@ -177,100 +163,4 @@ pub(super) fn refused_status(body: &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_is_read_as_far_as_it_is_used() {
-        let record = Record::parse(
-            br#"{"id":"t","tenantSlug":"s","status":"active","isolationMode":"schema","createdAt":"x",
-                "databases":{"a":{"postgresql":{"host":"h","password":"hunter2","schema":"s_1"}},"b":{},"c":null}}"#,
-        )
-        .unwrap();
-        let module = |name| Module::new(name).unwrap();
-        assert_eq!(
-            (record.id(), record.slug(), record.status()),
-            (Some("t"), Some("s"), Some("active"))
-        );
-        assert_eq!(record.schema(&module("a")), Some("s_1"));
-        assert_eq!(record.schema(&module("b")), None);
-        assert!(record.grants(&module("b")) && !record.grants(&module("c")));
-        assert!(!format!("{record:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn what_is_no_record_is_refused() {
-        let long = format!(r#"{{"id":"{}"}}"#, "a".repeat(257));
-        for body in [
-            "",
-            "null",
-            "[]",
-            "{",
-            "{} x",
-            r#"{"id":null}"#,
-            r#"{"id":1}"#,
-            r#"{"status":null}"#,
-            r#"{"status":["active"]}"#,
-            r#"{"isolationMode":"shared"}"#,
-            r#"{"isolationMode":"Schema"}"#,
-            r#"{"databases":[]}"#,
-            r#"{"databases":{"a":[]}}"#,
-            r#"{"databases":{"a":{"postgresql":[]}}}"#,
-            r#"{"databases":{"a":1}}"#,
-            r#"{"id":"a","id":"b"}"#,
-            long.as_str(),
-        ] {
-            assert_eq!(Record::parse(body.as_bytes()), None, "{body}");
-        }
-    }
-
-    #[test]
-    fn isolation_is_isolated_unless_it_says_schema() {
-        for body in [
-            "{}",
-            r#"{"isolationMode":""}"#,
-            r#"{"isolationMode":"isolated"}"#,
-            r#"{"isolationMode":"database"}"#,
-            r#"{"isolationMode":null}"#,
-        ] {
-            assert_eq!(
-                Record::parse(body.as_bytes()).map(|record| record.isolation()),
-                Some(Isolation::Isolated),
-                "{body}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_schema_is_an_identifier() {
-        for (name, valid) in [
-            ("a", true),
-            ("_a1", true),
-            ("1a", false),
-            ("a-b", false),
-            ("", false),
-            (&"a".repeat(63), true),
-            (&"a".repeat(64), false),
-        ] {
-            let body =
-                format!(r#"{{"isolationMode":"schema","databases":{{"m":{{"postgresql":{{"schema":"{name}"}}}}}}}}"#);
-            let record = Record::parse(body.as_bytes()).unwrap();
-            assert_eq!(record.schema(&Module::new("m").unwrap()).is_some(), valid, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_refusal_names_a_status() {
-        for (body, status) in [
-            (r#"{"code":"TS","error":"x","status":"suspended"}"#, Some("suspended")),
-            (r#"{"status":"purged"}"#, Some("purged")),
-            (r#"{"status":""}"#, None),
-            (r#"{"status":"active"}"#, None),
-            (r#"{"status":7}"#, None),
-            ("{}", None),
-            ("not json", None),
-        ] {
-            assert_eq!(refused_status(body.as_bytes()).as_deref(), status, "{body}");
-        }
-    }
-}
+mod tests;

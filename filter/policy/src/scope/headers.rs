@@ -69,6 +69,7 @@ impl Emit {
             ("isolation_mode", self.isolation_mode.as_ref()),
             ("schema", self.schema.as_ref()),
             ("module", self.module.as_ref()),
+            ("vhost", self.vhost.as_ref()),
         ]
         .into_iter()
         .filter_map(|(member, name)| name.map(|name| (member, name)))

@@ -91,4 +91,8 @@ fn emit(emit: &Emit, admitted: &Admitted, edits: &mut Vec<Edit>) {
         record.map(|record| record.isolation().name()),
     );
     set(emit.schema.as_ref(), admitted.schema());
+    set(
+        emit.vhost.as_ref(),
+        record.and_then(|record| record.vhost(admitted.module())),
+    );
 }

@@ -72,11 +72,13 @@ fn emit(raw: raw::RawEmit, has_record: bool, at: &Pointer, faults: &mut Faults) 
     let isolation_mode = name("isolation_mode", raw.isolation_mode, true);
     let schema = name("schema", raw.schema, true);
     let module = name("module", raw.module, false);
+    let vhost = name("vhost", raw.vhost, true);
     Some(Emit {
         tenant_id: tenant_id??,
         slug: slug?,
         isolation_mode: isolation_mode?,
         schema: schema?,
         module: module?,
+        vhost: vhost?,
     })
 }

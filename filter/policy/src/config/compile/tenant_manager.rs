@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Slots of the shared table come in sets of so many.
+const SLOTS_PER_SET: u32 = 8;
+
 pub(super) fn tenant_manager(
     raw: raw::RawTenantManager,
     at: &Pointer,
@@ -22,25 +25,7 @@ pub(super) fn tenant_manager(
             "a path that starts with `/` and names `{tenantId}` once, and `{service}` where needed",
         )
     });
-    let keys_at = at.child("api_keys");
-    let api_keys = match raw.api_keys {
-        Some(keys) => {
-            if !(1..=2).contains(&keys.len()) {
-                faults.push_whole(
-                    keys_at.clone(),
-                    Problem::Count {
-                        found: format!("{} keys", keys.len()),
-                        accepted: "one or two",
-                    },
-                );
-            }
-            all(keys, |index, key| secret(key, &keys_at.child(index), faults, env))
-        }
-        None => {
-            faults.missing(keys_at, "one or two of `{ value: … }` and `{ env: … }`");
-            None
-        }
-    };
+    let api_keys = api_keys::api_keys(raw.api_keys, 1, &at.child("api_keys"), faults, env);
     let timeout_ms = faults.number(at.child("timeout_ms"), raw.timeout_ms, 2_000, 1..=60_000);
     let max_body_bytes = faults.number(
         at.child("max_body_bytes"),
@@ -50,6 +35,11 @@ pub(super) fn tenant_manager(
     );
     let max_waiters = faults.number(at.child("max_waiters"), raw.max_waiters, 1_024, 1..=65_536);
     let cache = cache(raw.cache.unwrap_or_default(), &at.child("cache"), faults);
+    let breaker = breaker(raw.breaker.unwrap_or_default(), &at.child("breaker"), faults);
+    let discovery = match raw.discovery {
+        Some(block) => discovery(block, &at.child("discovery"), faults).map(Some),
+        None => Some(None),
+    };
     Some(TenantManager {
         cluster: cluster?,
         authority: authority?,
@@ -58,12 +48,27 @@ pub(super) fn tenant_manager(
         timeout_ms: timeout_ms?,
         max_body_bytes: max_body_bytes?,
         max_waiters: max_waiters?,
+        allow_unavailable: raw.on_unavailable == Some(raw::OnUnavailable::Allow),
         cache: cache?,
+        breaker: breaker?,
+        discovery: discovery?,
     })
 }
 
 fn cache(raw: raw::RawCache, at: &Pointer, faults: &mut Faults) -> Option<Cache> {
     let ttl_ms = faults.milliseconds(at.child("ttl_seconds"), raw.ttl_seconds, 120, 1..=86_400);
+    let stale_while_revalidate_ms = faults.milliseconds(
+        at.child("stale_while_revalidate_seconds"),
+        raw.stale_while_revalidate_seconds,
+        30,
+        0..=3_600,
+    );
+    let stale_if_error_ms = faults.milliseconds(
+        at.child("stale_if_error_seconds"),
+        raw.stale_if_error_seconds,
+        300,
+        0..=86_400,
+    );
     let negative_ttl_ms = faults.milliseconds(
         at.child("negative_ttl_seconds"),
         raw.negative_ttl_seconds,
@@ -71,35 +76,43 @@ fn cache(raw: raw::RawCache, at: &Pointer, faults: &mut Faults) -> Option<Cache>
         1..=3_600,
     );
     let entries: Option<usize> = faults.number(at.child("max_entries"), raw.max_entries, 10_000, 1..=1_000_000);
+    let max_bytes = faults.number(at.child("max_bytes"), raw.max_bytes, 8_388_608, 1_024..=268_435_456);
+    let slots: Option<u32> = faults.number(at.child("shared_slots"), raw.shared_slots, 16_384, 8..=1_048_576);
     Some(Cache {
         ttl_ms: ttl_ms?,
+        stale_while_revalidate_ms: stale_while_revalidate_ms?,
+        stale_if_error_ms: stale_if_error_ms?,
         negative_ttl_ms: negative_ttl_ms?,
         max_entries: NonZeroUsize::new(entries?)?,
+        max_bytes: max_bytes?,
+        shared_slots: slots?.checked_next_multiple_of(SLOTS_PER_SET)?,
     })
 }
 
-fn secret(
-    raw: raw::RawSecret,
-    at: &Pointer,
-    faults: &mut Faults,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Option<Secret> {
-    const ACCEPTED: &str = "either `value` or `env`, giving 1 to 4096 visible ASCII characters";
-    let (place, text) = match (raw.value, raw.env) {
-        (Some(value), None) => (at.child("value"), Some(value)),
-        (None, Some(name)) => (at.child("env"), env(&name)),
-        (Some(_), Some(_)) => return faults.refuse(at.clone(), "both", ACCEPTED),
-        (None, None) => {
-            faults.missing(at.clone(), ACCEPTED);
-            return None;
-        }
+fn breaker(raw: raw::RawBreaker, at: &Pointer, faults: &mut Faults) -> Option<Breaker> {
+    let threshold = faults.number(at.child("threshold"), raw.threshold, 5, 1..=1_000);
+    let open_ms = faults.milliseconds(at.child("open_seconds"), raw.open_seconds, 30, 1..=3_600);
+    Some(Breaker {
+        threshold: threshold?,
+        open_ms: open_ms?,
+    })
+}
+
+fn discovery(raw: raw::RawDiscovery, at: &Pointer, faults: &mut Faults) -> Option<Discovery> {
+    let path = raw.path.unwrap_or_else(|| "/tenants/active".to_owned());
+    let is_plain = path.bytes().all(|b| b.is_ascii_graphic() && !b"{}#\\?".contains(&b));
+    let path = if path.starts_with('/') && path.len() <= 2_048 && is_plain {
+        Some(path)
+    } else {
+        faults.refuse(
+            at.child("path"),
+            untold(""),
+            "a path that starts with `/`, without a query and without braces: `?service=…` is appended",
+        )
     };
-    match text {
-        None if faults.demanding => faults.refuse(place, "a variable that the VM does not have", VARIABLE),
-        None => None,
-        Some(text) if text.is_empty() || text.len() > 4_096 || !text.bytes().all(|b| b.is_ascii_graphic()) => {
-            faults.refuse(place, "an unusable value", ACCEPTED)
-        }
-        Some(text) => Some(Secret::new(text)),
-    }
+    let interval_ms = faults.milliseconds(at.child("interval_seconds"), raw.interval_seconds, 60, 1..=86_400);
+    Some(Discovery {
+        path: path?,
+        interval_ms: interval_ms?,
+    })
 }

@@ -1,0 +1,55 @@
+//! `api_keys`: secrets, literally or out of the VM's environment.
+
+use super::*;
+
+/// One or two keys of at least `min_bytes` (at most 4096), so that one can be replaced while the
+/// other holds.
+pub(super) fn api_keys(
+    raw: Option<Vec<raw::RawSecret>>,
+    min_bytes: usize,
+    at: &Pointer,
+    faults: &mut Faults,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Option<Vec<Secret>> {
+    let Some(keys) = raw else {
+        faults.missing(at.clone(), "one or two of `{ value: … }` and `{ env: … }`");
+        return None;
+    };
+    if !(1..=2).contains(&keys.len()) {
+        faults.push_whole(
+            at.clone(),
+            Problem::Count {
+                found: format!("{} keys", keys.len()),
+                accepted: "one or two",
+            },
+        );
+    }
+    all(keys, |index, key| secret(key, min_bytes, &at.child(index), faults, env))
+}
+
+fn secret(
+    raw: raw::RawSecret,
+    min_bytes: usize,
+    at: &Pointer,
+    faults: &mut Faults,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Option<Secret> {
+    let accepted = format!("either `value` or `env`, giving {min_bytes} to 4096 visible ASCII characters");
+    let (place, text) = match (raw.value, raw.env) {
+        (Some(value), None) => (at.child("value"), Some(value)),
+        (None, Some(name)) => (at.child("env"), env(&name)),
+        (Some(_), Some(_)) => return faults.refuse(at.clone(), "both", &accepted),
+        (None, None) => {
+            faults.missing(at.clone(), &accepted);
+            return None;
+        }
+    };
+    match text {
+        None if faults.demanding => faults.refuse(place, "a variable that the VM does not have", VARIABLE),
+        None => None,
+        Some(text) if !(min_bytes..=4_096).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_graphic()) => {
+            faults.refuse(place, "an unusable value", &accepted)
+        }
+        Some(text) => Some(Secret::new(text)),
+    }
+}

@@ -1,0 +1,38 @@
+//! `events`: where tenant events arrive, and who may send them.
+
+use super::*;
+
+/// Shortest key: it guards a write access, and anybody who reaches the listener may guess.
+const MIN_KEY_BYTES: usize = 16;
+
+pub(super) fn events(
+    raw: raw::RawEvents,
+    public: Option<&[PublicPath]>,
+    at: &Pointer,
+    faults: &mut Faults,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Option<Events> {
+    let path = faults
+        .required(at.child("path"), raw.path, PREFIX, |text| {
+            Prefix::parse(text).map(|prefix| (prefix, text.to_owned()))
+        })
+        .and_then(|(prefix, path)| {
+            let is_public = public
+                .unwrap_or_default()
+                .iter()
+                .any(|rule| rule.prefix.overlaps(&prefix));
+            if is_public {
+                return faults.refuse(
+                    at.child("path"),
+                    quoted(&path),
+                    "a path that no public prefix covers and that covers none: a request to it must have one meaning",
+                );
+            }
+            Some(path)
+        });
+    let api_keys = api_keys::api_keys(raw.api_keys, MIN_KEY_BYTES, &at.child("api_keys"), faults, env);
+    Some(Events {
+        path: path?,
+        api_keys: api_keys?,
+    })
+}
