@@ -174,11 +174,8 @@ async fn a_password_from_the_environment_is_sent_and_a_missing_one_is_told() {
     let redis = Redis::with_password("hunter2").await;
     let envoys = [Receiver::start().await, Receiver::start().await];
     let mut with = command(redis.address().port(), &[&envoys[0]]);
-    let _with = Bridge::start({
-        with.env("MULTI_TENANT_REDIS_PASSWORD", "hunter2");
-        with
-    })
-    .await;
+    with.env("MULTI_TENANT_REDIS_PASSWORD", "hunter2");
+    let _with = Bridge::start(with).await;
     let without = Bridge::start(command(redis.address().port(), &[&envoys[1]])).await;
     envoys[0].wait_for(&[ALL]).await;
     without.unsubscribed("auth").await;
