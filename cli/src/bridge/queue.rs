@@ -302,4 +302,6 @@ fn joined(events: &[&Bytes]) -> Option<Bytes> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
