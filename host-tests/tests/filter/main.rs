@@ -5,12 +5,17 @@
 //! context per VM.
 
 mod barrier;
+mod bell;
 mod bounds;
 mod breaker;
 mod budget;
 mod counters;
 mod deadlines;
 mod dice;
+mod discovery;
+mod event_effects;
+mod event_races;
+mod events;
 mod freshness;
 mod hostile;
 mod keys;
