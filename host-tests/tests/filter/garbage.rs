@@ -136,7 +136,7 @@ fn damaged(dice: &mut Dice, value: &[u8]) -> Vec<u8> {
         _ => {
             // Not beyond the format and the generation: what follows are texts, and a plugin that
             // writes well-formed records under a tenant's name cannot be told from the filter.
-            let place = dice.below(value.len().min(6).max(1));
+            let place = dice.below(value.len().clamp(1, 6));
             if let Some(byte) = value.get_mut(place) {
                 *byte ^= 1 << dice.below(8);
             }
