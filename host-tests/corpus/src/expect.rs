@@ -198,8 +198,15 @@ impl Faults {
         }
         self.exactly(headers, "content-type", "application/json; charset=utf-8");
         self.exactly(headers, "cache-control", "no-store");
-        if status == 401 && !lines(headers, "www-authenticate").any(|v| v.starts_with(b"Bearer")) {
-            self.add("a 401 without `www-authenticate: Bearer`".to_owned());
+        // Those who bring events have another credential.
+        let scheme = if code == "EVENTS_UNAUTHORIZED" {
+            "X-API-Key"
+        } else {
+            "Bearer"
+        };
+        let is_told = |value: &[u8]| value.starts_with(scheme.as_bytes());
+        if status == 401 && !lines(headers, "www-authenticate").any(is_told) {
+            self.add(format!("a 401 without `www-authenticate: {scheme}`"));
         }
         if WITH_RETRY_AFTER.contains(&code.as_str()) {
             self.retry_after(headers);

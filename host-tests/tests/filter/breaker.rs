@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tiny_envoy::Outcome;
 
-use crate::world::{GRACE, TIMEOUT, World, assert_unavailable, code, denied, forwarded_for, ms, record, retry_after, slug};
+use crate::world::{
+    GRACE, TIMEOUT, World, assert_unavailable, code, denied, forwarded_for, ms, record, retry_after, slug,
+};
 
 const WORKERS: usize = 4;
 const OPEN: Duration = Duration::from_secs(30);
@@ -124,7 +126,11 @@ fn a_probe_whose_answer_is_neither_leaves_the_next_to_be_the_probe() {
     world.slow_record("globex", "s", 100);
     let probe = world.ask("globex", 2);
     world.envoy.settle();
-    assert_eq!(denied(world.ask_now("initech", 1)).1, "CIRCUIT_OPEN", "one at a time still");
+    assert_eq!(
+        denied(world.ask_now("initech", 1)).1,
+        "CIRCUIT_OPEN",
+        "one at a time still"
+    );
     assert_eq!(forwarded_for(world.envoy.decide(probe)), "globex");
     assert_eq!(world.envoy.metric(STATE), Some(0));
 }
@@ -225,7 +231,11 @@ fn while_the_circuit_is_open_what_is_known_goes_on() {
     assert_eq!(world.asked(), 0);
     world.envoy.advance(Duration::from_secs(29));
     for worker in 0..WORKERS {
-        assert_eq!(slug(world.ask_now("acme", worker)), "first", "a fallback, worker {worker}");
+        assert_eq!(
+            slug(world.ask_now("acme", worker)),
+            "first",
+            "a fallback, worker {worker}"
+        );
     }
     assert_eq!(world.asked(), 0);
     world.envoy.advance(ms(1_000));
@@ -366,7 +376,9 @@ fn the_key_that_worked_on_one_worker_is_tried_first_by_all() {
         world.run_on(&format!("t{before}"), worker).forwarded();
         assert_eq!(world.envoy.callouts().len() - before, calls, "worker {worker}");
     }
-    let unauthorized = world.envoy.metric("tenant_connection_errors_total.reason=unauthorized~");
+    let unauthorized = world
+        .envoy
+        .metric("tenant_connection_errors_total.reason=unauthorized~");
     assert_eq!(unauthorized, Some(0), "a key that is being rotated out is no failure");
     world.assert_healthy();
 }

@@ -5,18 +5,26 @@
 //! context per VM.
 
 mod barrier;
+mod bell;
 mod bounds;
 mod breaker;
 mod budget;
 mod counters;
 mod deadlines;
 mod dice;
+mod discovery;
+mod event_effects;
+mod event_races;
+mod events;
 mod freshness;
+mod garbage;
 mod hostile;
 mod keys;
 mod lookups;
+mod memory;
 mod node_cache;
 mod refusing_host;
+mod remains;
 mod secrets;
 mod signatures;
 #[path = "../corpus/tenant_manager.rs"]

@@ -87,7 +87,10 @@ fn a_refusal_learned_on_one_worker_ends_the_record_of_all() {
         assert_eq!(forwarded_for(world.ask_now("acme", 0)), "acme");
         world.envoy.settle();
         for worker in 0..3 {
-            assert!(world.run_on("acme", worker).replied().status >= 403, "{answer} on {worker}");
+            assert!(
+                world.run_on("acme", worker).replied().status >= 403,
+                "{answer} on {worker}"
+            );
         }
         // And not as a fallback either. What a record itself says holds for as long as a record.
         let after = if answer.get("record").is_some() { 403 } else { 503 };

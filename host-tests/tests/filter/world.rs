@@ -66,6 +66,13 @@ pub(crate) fn mortal(mut patch: Value) -> Value {
     with_events(patch)
 }
 
+/// Workers that [`World::kill`] can kill, and that are loaded anew at their next request.
+pub(crate) fn mortals(builder: Builder) -> Builder {
+    builder
+        .failure_policy(FailurePolicy::Reload(Duration::ZERO))
+        .fuel_per_call(LITTLE_FUEL)
+}
+
 /// The finished filter.
 pub(crate) fn plugin() -> Plugin {
     let path = tiny_envoy::finished_filter().unwrap_or_else(|error| panic!("{error}"));
@@ -100,12 +107,7 @@ impl World {
 
     /// A world whose workers can be killed, and are loaded anew at their next request.
     pub(crate) fn of_mortals(count: usize, patch: Value) -> Self {
-        Self::start(&mortal(patch), |builder| {
-            builder
-                .workers(count)
-                .failure_policy(FailurePolicy::Reload(Duration::ZERO))
-                .fuel_per_call(LITTLE_FUEL)
-        })
+        Self::start(&mortal(patch), |builder| mortals(builder.workers(count)))
     }
 
     /// The VM of a worker dies, and what it had begun with it.
@@ -224,6 +226,14 @@ impl World {
     pub(crate) fn assert_healthy(&self) {
         self.envoy.assert_alive();
         assert_eq!(self.manager.strange_paths(), Vec::<String>::new());
+    }
+
+    /// As [`World::assert_healthy`], where the Tenant Manager was asked for this path too.
+    #[track_caller]
+    pub(crate) fn assert_healthy_but_for(&self, path: &str) {
+        self.envoy.assert_alive();
+        let strange = self.manager.strange_paths();
+        assert!(strange.iter().all(|other| other.starts_with(path)), "{strange:?}");
     }
 
     /// The streams that are still undecided among these.

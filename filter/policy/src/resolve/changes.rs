@@ -235,7 +235,12 @@ impl Log {
     ) -> Result<Published, NotWritten> {
         for _ in 0..ATTEMPTS {
             let stored = node.shared(KEY);
-            let changes = Changes::decode(&stored.value).ok_or(NotWritten::Outpaced)?;
+            let Some(changes) = Changes::decode(&stored.value) else {
+                // Somebody else has written there, and has not rung. Whoever hears of the new log
+                // drops everything.
+                let _ = self.begin(stored.version, node);
+                return Err(NotWritten::Outpaced);
+            };
             let before = changes.epoch;
             let changes = work(changes)?;
             match self.write(&changes, stored.version, node) {

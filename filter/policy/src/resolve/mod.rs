@@ -439,6 +439,10 @@ impl Resolver {
         let Some(stamp) = lookup.stamp else {
             return Some(outcome);
         };
+        // Everything has been invalidated, which moves no generation.
+        if self.log.layout() != Some(stamp.layout()) {
+            return None;
+        }
         let tenant = lookup.tenant.as_str();
         match self
             .table
