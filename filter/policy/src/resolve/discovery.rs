@@ -243,7 +243,7 @@ impl Resolver {
             .ok()
             .filter(|last| last.of == discoverer.of)
             .unwrap_or_default();
-        if list.len() < last.tenants.len() / 2 {
+        if list.len().saturating_mul(2) < last.tenants.len() {
             return Err(Useless::Shrunk {
                 from: last.tenants.len(),
                 to: list.len(),
@@ -358,3 +358,6 @@ impl Useless {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
