@@ -13,7 +13,6 @@ use tenant_policy::errand::Answer;
 use tenant_policy::flow::{RequestFlow, Step};
 use tenant_policy::node::{Node, SignatureCheck};
 use tenant_policy::request::{Field, RequestHead};
-use tenant_policy::telemetry::{Counter, Gauge};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -28,10 +27,6 @@ impl Node for StillNode {
     fn monotonic_ms(&self) -> u64 {
         0
     }
-
-    fn count(&self, _: Counter) {}
-
-    fn adjust(&self, _: Gauge, _: i64) {}
 
     fn random(&self) -> u32 {
         0
@@ -104,6 +99,7 @@ fn warm(c: &mut Criterion) {
             engine.question(lookup, &StillNode);
             let answer = Answer::Http {
                 status: 200,
+                retry_after_seconds: None,
                 body: Some(br#"{"id":"acme","databases":{"ledger":{}}}"#),
             };
             engine.answered(lookup, answer, &StillNode);

@@ -272,20 +272,31 @@ pub(crate) fn request_body(max: usize) -> Result<Vec<u8>> {
 
 /// `:status` of the call that is being answered; 0 when it has none.
 pub(crate) fn call_response_status() -> u16 {
-    call_response_number(b":status").unwrap_or_default()
+    call_response_header(b":status")
+        .and_then(|value| parsed(&value))
+        .unwrap_or_default()
 }
 
-/// `retry-after` of the call that is being answered, where it is a number of seconds.
+/// `retry-after` of the call that is being answered, where it is a number of seconds; the largest
+/// number there is for one that is larger.
 pub(crate) fn call_response_retry_after() -> Option<u32> {
-    call_response_number(b"retry-after")
+    let value = call_response_header(b"retry-after")?;
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(parsed(&value).unwrap_or(u32::MAX))
 }
 
-fn call_response_number<T: std::str::FromStr>(name: &[u8]) -> Option<T> {
+fn parsed<T: std::str::FromStr>(value: &[u8]) -> Option<T> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+fn call_response_header(name: &[u8]) -> Option<Vec<u8>> {
     let map = Map::CallResponse.number();
     // SAFETY: the host reads the name during the call and writes to the two return places only.
     let value =
         returned(|data, size| unsafe { abi::proxy_get_header_map_value(map, name.as_ptr(), name.len(), data, size) });
-    std::str::from_utf8(&value.ok()?).ok()?.parse().ok()
+    value.ok()
 }
 
 /// A header map as the host has serialized it.

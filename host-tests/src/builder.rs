@@ -1,15 +1,15 @@
 //! Building a world.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::TinyEnvoy;
 use crate::abi::Status;
 use crate::clock::{Agenda, Clock};
 use crate::cluster::{Answer, Cluster, PeerRequest};
+use crate::exclusive::Exclusive;
 use crate::log::{Level, LogLine};
 use crate::metrics::Stats;
 use crate::module::Plugin;
@@ -43,10 +43,11 @@ pub struct Builder {
     plugin: Option<Result<Plugin, String>>,
     workers: usize,
     failure_policy: FailurePolicy,
-    clusters: HashMap<Vec<u8>, Rc<RefCell<dyn Cluster>>>,
-    upstream: Rc<RefCell<dyn Cluster>>,
+    clusters: HashMap<Vec<u8>, Exclusive<dyn Cluster>>,
+    upstream: Exclusive<dyn Cluster>,
     foreign: HashMap<Vec<u8>, Foreign>,
     properties: HashMap<Vec<u8>, Vec<u8>>,
+    rejected_stats: Vec<String>,
 }
 
 impl fmt::Debug for Builder {
@@ -62,8 +63,8 @@ impl fmt::Debug for Builder {
 impl Default for Builder {
     fn default() -> Self {
         let mut foreign: HashMap<Vec<u8>, Foreign> = HashMap::new();
-        foreign.insert(b"clear_route_cache".to_vec(), Rc::new(|_| Ok(Vec::new())));
-        foreign.insert(b"verify_signature".to_vec(), Rc::new(signature::verify_signature));
+        foreign.insert(b"clear_route_cache".to_vec(), Arc::new(|_| Ok(Vec::new())));
+        foreign.insert(b"verify_signature".to_vec(), Arc::new(signature::verify_signature));
         Self {
             options: Options {
                 vm_id: b"tiny".to_vec(),
@@ -76,6 +77,7 @@ impl Default for Builder {
                 seed: 0,
                 allow_on_headers_stop_iteration: false,
                 buffer_limit: 1024 * 1024,
+                buffer_filter: None,
                 fuel_per_call: 20_000_000_000,
                 restricted: BTreeSet::new(),
             },
@@ -83,9 +85,10 @@ impl Default for Builder {
             workers: 1,
             failure_policy: FailurePolicy::default(),
             clusters: HashMap::new(),
-            upstream: Rc::new(RefCell::new(|_: &PeerRequest| Answer::status(200))),
+            upstream: Exclusive(Arc::new(Mutex::new(|_: &PeerRequest| Answer::status(200)))),
             foreign,
             properties: HashMap::new(),
+            rejected_stats: Vec::new(),
         }
     }
 }
@@ -130,14 +133,14 @@ impl Builder {
     #[must_use]
     pub fn cluster(mut self, name: &str, cluster: impl Cluster + 'static) -> Self {
         self.clusters
-            .insert(name.as_bytes().to_vec(), Rc::new(RefCell::new(cluster)));
+            .insert(name.as_bytes().to_vec(), Exclusive(Arc::new(Mutex::new(cluster))));
         self
     }
 
     /// What answers forwarded requests; 200 without a body unless set.
     #[must_use]
     pub fn upstream(mut self, upstream: impl Cluster + 'static) -> Self {
-        self.upstream = Rc::new(RefCell::new(upstream));
+        self.upstream = Exclusive(Arc::new(Mutex::new(upstream)));
         self
     }
 
@@ -180,6 +183,22 @@ impl Builder {
         self
     }
 
+    /// A `buffer` filter stands behind the plugin: nothing of a request reaches the upstream before
+    /// the request has ended, and one whose body is longer than this many bytes is answered 413.
+    #[must_use]
+    pub fn buffer_filter(mut self, max_request_bytes: usize) -> Self {
+        self.options.buffer_filter = Some(max_request_bytes);
+        self
+    }
+
+    /// Takes the stats away whose names begin like this, as a `stats_matcher` does that rejects
+    /// them: they can be defined and changed, plugins read 0, and they are not among the metrics.
+    #[must_use]
+    pub fn reject_stats(mut self, prefix: &str) -> Self {
+        self.rejected_stats.push(prefix.to_owned());
+        self
+    }
+
     /// The most Wasm instructions that one callback may take before its VM dies, as wasmtime counts
     /// fuel; unless set, more than any callback needs that ends at all.
     #[must_use]
@@ -215,9 +234,9 @@ impl Builder {
     pub fn foreign_function(
         mut self,
         name: &str,
-        function: impl Fn(&[u8]) -> Result<Vec<u8>, Status> + 'static,
+        function: impl Fn(&[u8]) -> Result<Vec<u8>, Status> + Send + Sync + 'static,
     ) -> Self {
-        self.foreign.insert(name.as_bytes().to_vec(), Rc::new(function));
+        self.foreign.insert(name.as_bytes().to_vec(), Arc::new(function));
         self
     }
 
@@ -248,7 +267,7 @@ impl Builder {
             agenda: Agenda::default(),
             shared_data: SharedData::default(),
             queues: Queues::default(),
-            stats: Stats::default(),
+            stats: Stats::rejecting(self.rejected_stats),
             logs: Vec::new(),
             clusters: self.clusters,
             upstream: self.upstream,

@@ -6,7 +6,7 @@ use crate::builder::FailurePolicy;
 use crate::envoy::{Death, TinyEnvoy};
 use crate::node::{CalloutEnd, Event};
 use crate::stream::{Side, StreamId};
-use crate::worker::{Deferred, Died, VmRef};
+use crate::worker::{Deferred, Died, Vm, VmRef};
 
 /// The plugin wants this direction to be held.
 const PAUSE: u32 = 1;
@@ -25,7 +25,7 @@ pub(crate) enum Verdict {
 impl TinyEnvoy {
     /// Loads a dead VM anew where the policy says so. `Err` has the response code details.
     pub(crate) fn revive(&mut self, worker: usize) -> Result<(), &'static str> {
-        let vm = &self.vms[worker];
+        let vm = &self.vms[&worker];
         if vm.is_alive() {
             return Ok(());
         }
@@ -43,7 +43,9 @@ impl TinyEnvoy {
             },
             false,
         );
-        self.vms[worker] = reloaded.map_err(|_| "wasm_fail_stream")?;
+        let mut reloaded = reloaded.map_err(|_| "wasm_fail_stream")?;
+        reloaded.data_mut().seat = self.seat.clone();
+        self.vms.insert(worker, reloaded);
         Ok(())
     }
 
@@ -52,7 +54,7 @@ impl TinyEnvoy {
         if !self.is_running(vm) {
             return;
         }
-        let guest = self.vms[vm.worker].data_mut();
+        let guest = self.vm(vm.worker).data_mut();
         let (headers, body, trailers) = match end {
             CalloutEnd::Response(response) => {
                 let sizes = (response.headers.len(), response.body.len(), response.trailers.len());
@@ -66,22 +68,22 @@ impl TinyEnvoy {
         };
         let arguments = (root, token, size(headers), size(body), size(trailers));
         let _told = self.notify(vm, root, "proxy_on_http_call_response", arguments);
-        let guest = self.vms[vm.worker].data_mut();
+        let guest = self.vm(vm.worker).data_mut();
         guest.callout_response = None;
         guest.callout_status.1 = "";
     }
 
     pub(crate) fn tick(&mut self, vm: VmRef, root: u32, setting: u64) {
-        if !self.is_running(vm) || self.vms[vm.worker].data().tick_setting != setting {
+        if !self.is_running(vm) || self.vms[&vm.worker].data().tick_setting != setting {
             return;
         }
         if self.notify(vm, root, "proxy_on_tick", root).is_err() {
             return;
         }
-        let guest = self.vms[vm.worker].data();
+        let guest = self.vms[&vm.worker].data();
         if guest.tick_setting == setting {
             let period = guest.tick_period;
-            self.node.borrow_mut().plan(period, Event::Tick { vm, root, setting });
+            self.node.lock().plan(period, Event::Tick { vm, root, setting });
         }
     }
 
@@ -99,7 +101,7 @@ impl TinyEnvoy {
         name: &str,
         arguments: impl FnOnce(u32) -> P,
     ) -> Verdict {
-        let context = self.node.borrow_mut().stream(id).context;
+        let context = self.node.lock().stream(id).context;
         let Some((vm, context)) = context else {
             return Verdict::Continue;
         };
@@ -108,7 +110,7 @@ impl TinyEnvoy {
             self.fail(id);
             return Verdict::Over;
         };
-        if self.node.borrow_mut().stream(id).half(side).closed {
+        if self.node.lock().stream(id).half(side).closed {
             return Verdict::Over;
         }
         if answer == Some(PAUSE) {
@@ -140,21 +142,19 @@ impl TinyEnvoy {
         if !self.is_running(vm) {
             return Err(Died);
         }
-        let running = &mut self.vms[vm.worker];
+        let running = self.vm(vm.worker);
         let answer = running.callback::<P, R>(context, name, arguments);
         let deferred = std::mem::take(&mut running.data_mut().deferred);
-        if let Some(cause) = &running.death {
-            self.deaths.push(Death {
-                worker: vm.worker,
-                cause: cause.clone(),
-            });
+        if let Some(cause) = running.death.clone() {
+            let worker = vm.worker;
+            self.deaths.push(Death { worker, cause });
         }
         for action in deferred {
             match action {
                 Deferred::Continue(stream, side) => self.resume(stream, side),
                 Deferred::LocalResponse(stream, response) => self.reply_locally(stream, response),
                 Deferred::Reset(stream) => {
-                    self.node.borrow_mut().stream(stream).gone = true;
+                    self.node.lock().stream(stream).gone = true;
                     self.finish(stream);
                 }
             }
@@ -162,14 +162,19 @@ impl TinyEnvoy {
         answer
     }
 
+    /// The VM that a worker has now.
+    pub(crate) fn vm(&mut self, worker: usize) -> &mut Vm {
+        self.vms.get_mut(&worker).expect("every worker has a VM, if a dead one")
+    }
+
     pub(crate) fn is_running(&self, vm: VmRef) -> bool {
-        let running = &self.vms[vm.worker];
+        let running = &self.vms[&vm.worker];
         running.is_alive() && running.data().vm == vm
     }
 
     /// Whether the VM that handles a stream is still there.
     pub(crate) fn is_served(&self, id: StreamId) -> bool {
-        let context = self.node.borrow_mut().stream(id).context;
+        let context = self.node.lock().stream(id).context;
         context.is_some_and(|(vm, _)| self.is_running(vm))
     }
 }

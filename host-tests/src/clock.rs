@@ -57,13 +57,11 @@ impl<E> Agenda<E> {
         self.due.insert((at, self.planned), event);
     }
 
-    /// Takes the next event if it is due at `until` or earlier.
-    pub(crate) fn next(&mut self, until: Duration) -> Option<(Duration, E)> {
-        let entry = self.due.first_entry()?;
-        if entry.key().0 > until {
-            return None;
-        }
-        let ((at, _), event) = entry.remove_entry();
+    /// Takes the next of the events that are `wanted` if it is due at `until` or earlier.
+    pub(crate) fn next(&mut self, until: Duration, wanted: impl Fn(&E) -> bool) -> Option<(Duration, E)> {
+        let due = self.due.range(..=(until, u64::MAX));
+        let (key, _) = due.into_iter().find(|(_, event)| wanted(event))?;
+        let ((at, _), event) = self.due.remove_entry(&key.clone())?;
         Some((at, event))
     }
 }
@@ -83,9 +81,10 @@ mod tests {
         agenda.plan(ms(5), "late");
         agenda.plan(ms(1), "first");
         agenda.plan(ms(1), "second");
-        assert_eq!(agenda.next(ms(2)), Some((ms(1), "first")));
-        assert_eq!(agenda.next(ms(2)), Some((ms(1), "second")));
-        assert_eq!(agenda.next(ms(2)), None);
-        assert_eq!(agenda.next(ms(9)), Some((ms(5), "late")));
+        assert_eq!(agenda.next(ms(2), |_| true), Some((ms(1), "first")));
+        assert_eq!(agenda.next(ms(2), |_| true), Some((ms(1), "second")));
+        assert_eq!(agenda.next(ms(2), |_| true), None);
+        assert_eq!(agenda.next(ms(9), |event| *event != "late"), None);
+        assert_eq!(agenda.next(ms(9), |_| true), Some((ms(5), "late")));
     }
 }

@@ -173,12 +173,12 @@ impl Answer {
 }
 
 /// A scripted peer. Closures from a request to an [`Answer`] are clusters.
-pub trait Cluster {
+pub trait Cluster: Send {
     /// Answers one request. It is asked when the request arrives; the answer says how long it takes.
     fn answer(&mut self, request: &PeerRequest) -> Answer;
 }
 
-impl<F: FnMut(&PeerRequest) -> Answer> Cluster for F {
+impl<F: FnMut(&PeerRequest) -> Answer + Send> Cluster for F {
     fn answer(&mut self, request: &PeerRequest) -> Answer {
         self(request)
     }

@@ -1,15 +1,15 @@
 //! The world as a test sees it: requests in, time, and everything there is to look at.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
 use std::time::Duration;
 
 use wasmtime::Linker;
 
 use crate::builder::{Builder, FailurePolicy, StartError};
 use crate::cluster::{Callout, PeerRequest, PeerResponse};
+use crate::exclusive::Exclusive;
 use crate::headers::HeaderMap;
+use crate::interleave::{Access, Op, Place, Seat};
 use crate::log::LogLine;
 use crate::module::{Plugin, engine};
 use crate::node::{Event, Node};
@@ -36,17 +36,22 @@ pub struct Death {
 /// One Envoy process with a Proxy-Wasm plugin.
 #[derive(Debug)]
 pub struct TinyEnvoy {
-    pub(crate) node: Rc<RefCell<Node>>,
-    /// The workers' VMs, then the main thread's.
-    pub(crate) vms: Vec<Vm>,
+    pub(crate) node: Exclusive<Node>,
+    /// The VMs of the workers, and of the main thread, whose number is that of the workers. While
+    /// workers run interleaved each has its own VM only.
+    pub(crate) vms: BTreeMap<usize, Vm>,
+    pub(crate) workers: usize,
+    /// The place among workers that run interleaved, of the part of a world that is one of them.
+    pub(crate) seat: Option<Seat>,
     pub(crate) failure_policy: FailurePolicy,
     pub(crate) deaths: Vec<Death>,
-    plugin: Plugin,
-    linker: LinkerOf,
-    last_stream: u64,
+    pub(crate) plugin: Plugin,
+    pub(crate) linker: LinkerOf,
+    pub(crate) last_stream: u64,
 }
 
-struct LinkerOf(Linker<Guest>);
+#[derive(Clone)]
+pub(crate) struct LinkerOf(Linker<Guest>);
 
 impl std::fmt::Debug for LinkerOf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -67,11 +72,13 @@ impl TinyEnvoy {
         workers: usize,
         failure_policy: FailurePolicy,
     ) -> Result<Self, StartError> {
-        let node = Rc::new(RefCell::new(node));
+        let node = Exclusive::new(node);
         let linker = crate::abi::linker(engine()).expect("the imports have distinct names");
         let mut envoy = Self {
             node,
-            vms: Vec::new(),
+            vms: BTreeMap::new(),
+            workers,
+            seat: None,
             failure_policy,
             deaths: Vec::new(),
             plugin,
@@ -88,7 +95,7 @@ impl TinyEnvoy {
             let vm = envoy
                 .load(VmRef { worker, generation: 0 }, false)
                 .map_err(|reason| envoy.start_error(reason))?;
-            envoy.vms.push(vm);
+            envoy.vms.insert(worker, vm);
         }
         Ok(envoy)
     }
@@ -129,6 +136,9 @@ impl TinyEnvoy {
         ends: bool,
     ) -> StreamId {
         assert!(worker < self.workers(), "there is no worker {worker}");
+        if let Some(seat) = &self.seat {
+            assert_eq!(worker, seat.worker, "a step sends requests to its own worker");
+        }
         self.last_stream += 1;
         let id = StreamId(self.last_stream);
         if headers.get("x-forwarded-proto").is_none() {
@@ -139,7 +149,7 @@ impl TinyEnvoy {
         }
         let mut stream = Stream::new(worker, &headers);
         stream.properties = properties;
-        self.node.borrow_mut().streams.insert(id, stream);
+        self.node.lock().streams.insert(id, stream);
         self.accept(id, headers, ends);
         id
     }
@@ -169,7 +179,7 @@ impl TinyEnvoy {
 
     /// The client leaves.
     pub fn disconnect(&mut self, stream: StreamId) {
-        self.node.borrow_mut().stream(stream).gone = true;
+        self.node.lock().stream(stream).gone = true;
         self.finish(stream);
     }
 
@@ -177,19 +187,45 @@ impl TinyEnvoy {
     pub fn advance(&mut self, by: Duration) {
         let until = self.elapsed() + by;
         let mut at_once = 0;
-        loop {
-            let Some((at, event)) = self.node.borrow_mut().agenda.next(until) else {
-                break;
-            };
+        while let Some((at, event)) = self.next_due(until) {
             at_once = if at > self.elapsed() { 0 } else { at_once + 1 };
             assert!(
                 at_once < MOST_EVENTS_AT_ONCE,
                 "the world does not settle at {at:?}: {event:?}"
             );
-            self.node.borrow_mut().clock.move_to(at);
+            self.node.lock().clock.move_to(at);
             self.happen(event);
         }
-        self.node.borrow_mut().clock.move_to(until);
+        self.node.lock().clock.move_to(until);
+    }
+
+    /// Lets time pass in which nobody gets to do anything: what falls due stays due.
+    pub fn stall(&mut self, by: Duration) {
+        let until = self.elapsed() + by;
+        self.stand_still_unless_alone(until);
+        self.node.lock().clock.move_to(until);
+    }
+
+    /// The next event that is due at `until` or earlier; of a worker that runs interleaved, of its
+    /// own. What is overdue happens now.
+    fn next_due(&mut self, until: Duration) -> Option<(Duration, Event)> {
+        self.stand_still_unless_alone(until);
+        let worker = self.seat.as_ref().map(|seat| seat.worker);
+        if let Some(worker) = worker {
+            self.point(|| Op::new("delivery", Place::Inbox(worker), Access::Read));
+        }
+        let mut node = self.node.lock();
+        let Node { agenda, streams, .. } = &mut *node;
+        let is_ours = |event: &Event| worker.is_none_or(|worker| event.worker(streams) == worker);
+        let (at, event) = agenda.next(until, is_ours)?;
+        Some((at.max(node.clock.elapsed()), event))
+    }
+
+    fn stand_still_unless_alone(&self, until: Duration) {
+        assert!(
+            self.seat.is_none() || until == self.elapsed(),
+            "time stands still while workers run interleaved"
+        );
     }
 
     /// Lets everything happen that is due now.
@@ -203,10 +239,10 @@ impl TinyEnvoy {
         self.settle();
         let until = self.elapsed() + LONGEST_DECISION;
         while self.outcome(stream) == Outcome::Pending {
-            let Some((at, event)) = self.node.borrow_mut().agenda.next(until) else {
+            let Some((at, event)) = self.next_due(until) else {
                 break;
             };
-            self.node.borrow_mut().clock.move_to(at);
+            self.node.lock().clock.move_to(at);
             self.happen(event);
             self.settle();
         }
@@ -238,27 +274,31 @@ impl TinyEnvoy {
 
     /// What has become of a stream.
     pub fn outcome(&self, stream: StreamId) -> Outcome {
-        self.node.borrow_mut().stream(stream).outcome()
+        self.node.lock().stream(stream).outcome()
     }
 
     /// What of a request has reached the upstream so far, even if it was refused afterwards.
     pub fn upstream_saw(&self, stream: StreamId) -> Option<PeerRequest> {
-        self.node.borrow_mut().stream(stream).upstream_request()
+        let mut node = self.node.lock();
+        let is_buffered = node.options.buffer_filter.is_some();
+        let stream = node.stream(stream);
+        let is_through = !is_buffered || stream.request.sent.complete;
+        is_through.then(|| stream.upstream_request()).flatten()
     }
 
     /// What of the response has reached the client so far.
     pub fn response(&self, stream: StreamId) -> Option<PeerResponse> {
-        self.node.borrow_mut().stream(stream).client_response()
+        self.node.lock().stream(stream).client_response()
     }
 
     /// Whether the stream is over: answered completely, reset, or left by the client.
     pub fn is_finished(&self, stream: StreamId) -> bool {
-        self.node.borrow_mut().stream(stream).finished
+        self.node.lock().stream(stream).finished
     }
 
     /// The streams that are neither forwarded nor answered.
     pub fn pending(&self) -> Vec<StreamId> {
-        let node = self.node.borrow();
+        let node = self.node.lock();
         let pending = node
             .streams
             .iter()
@@ -269,7 +309,7 @@ impl TinyEnvoy {
     /// Filter state that the plugin has set on a stream, by its name without `wasm.`.
     pub fn filter_state(&self, stream: StreamId, name: &str) -> Option<Vec<u8>> {
         self.node
-            .borrow_mut()
+            .lock()
             .stream(stream)
             .filter_state
             .get(name.as_bytes())
@@ -278,12 +318,12 @@ impl TinyEnvoy {
 
     /// The number of workers, without the main thread.
     pub fn workers(&self) -> usize {
-        self.vms.len() - 1
+        self.workers
     }
 
     /// Time since the world began.
     pub fn elapsed(&self) -> Duration {
-        self.node.borrow().clock.elapsed()
+        self.node.lock().clock.elapsed()
     }
 
     /// The real-time clock, in whole seconds since 1970.
@@ -293,54 +333,62 @@ impl TinyEnvoy {
 
     /// A counter or gauge, `None` if nobody has defined it.
     pub fn metric(&self, name: &str) -> Option<u64> {
-        self.node.borrow().stats.value(name)
+        self.node.lock().stats.value(name)
     }
 
     /// All counters and gauges.
     pub fn metrics(&self) -> BTreeMap<String, u64> {
-        self.node.borrow().stats.all()
+        self.node.lock().stats.all()
     }
 
     /// The samples of a histogram, `None` if nobody has defined it.
     pub fn histogram(&self, name: &str) -> Option<Vec<u64>> {
-        self.node.borrow().stats.samples(name).map(<[u64]>::to_vec)
+        self.node.lock().stats.samples(name).map(<[u64]>::to_vec)
     }
 
     /// All log lines so far, of all VMs.
     pub fn logs(&self) -> Vec<LogLine> {
-        self.node.borrow().logs.clone()
+        self.node.lock().logs.clone()
     }
 
     /// All callouts that reached a cluster.
     pub fn callouts(&self) -> Vec<Callout> {
-        self.node.borrow().callouts.clone()
+        self.node.lock().callouts.clone()
     }
 
     /// The shared data of the node.
     pub fn shared_data(&self) -> BTreeMap<Vec<u8>, SharedEntry> {
-        self.node.borrow().shared_data.entries().clone()
+        self.node.lock().shared_data.entries().clone()
     }
 
     /// Overwrites an entry of the shared data, as another plugin of the node could.
     pub fn set_shared_data(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        let mut node = self.node.borrow_mut();
+        let place = || Place::Key(key.as_ref().to_vec());
+        self.point(|| Op::new("set_shared_data", place(), Access::Write));
+        let mut node = self.node.lock();
         let written = node.shared_data.set(key.as_ref(), value.as_ref(), 0);
         written.expect("an unconditional write succeeds");
     }
 
     /// How often each hostcall was made, by all VMs.
     pub fn hostcalls(&self) -> BTreeMap<&'static str, u64> {
-        self.node.borrow().hostcalls.clone()
+        self.node.lock().hostcalls.clone()
     }
 
     /// How often each hostcall was made in the callbacks of one stream.
     pub fn hostcalls_of(&self, stream: StreamId) -> BTreeMap<&'static str, u64> {
-        self.node.borrow_mut().stream(stream).hostcalls.clone()
+        self.node.lock().stream(stream).hostcalls.clone()
     }
 
     /// The Wasm instructions that the callbacks of one stream took, as wasmtime counts fuel.
     pub fn fuel_of(&self, stream: StreamId) -> u64 {
-        self.node.borrow_mut().stream(stream).fuel
+        self.node.lock().stream(stream).fuel
+    }
+
+    /// The linear memory of a worker's VM, or of the main thread's, whose number is that of the
+    /// workers.
+    pub fn memory(&self, worker: usize) -> &[u8] {
+        self.vms[&worker].memory()
     }
 
     /// The VMs that have died.

@@ -3,12 +3,11 @@
 //! Both directions of a stream follow the same rules, those of Envoy's filter manager with this
 //! plugin as the only filter.
 
-use std::rc::Rc;
-
 use crate::callbacks::{Verdict, size};
 use crate::cluster::{PeerResponse, Reply};
 use crate::envoy::TinyEnvoy;
 use crate::headers::HeaderMap;
+use crate::interleave::{Access, Op, Place};
 use crate::node::Event;
 use crate::stream::{Iteration, Side, StreamId};
 use crate::worker::ROOT;
@@ -16,17 +15,17 @@ use crate::worker::ROOT;
 impl TinyEnvoy {
     /// A request arrives: a context is made for it, then its headers are shown.
     pub(crate) fn accept(&mut self, id: StreamId, headers: HeaderMap, ends: bool) {
-        let worker = self.node.borrow_mut().stream(id).worker;
+        let worker = self.node.lock().stream(id).worker;
         if let Err(details) = self.revive(worker) {
-            self.node.borrow_mut().stream(id).request.headers = headers;
+            self.node.lock().stream(id).request.headers = headers;
             self.reply(id, 503, "", details);
             return;
         }
-        let guest = self.vms[worker].data_mut();
+        let guest = self.vm(worker).data_mut();
         guest.last_context += 1;
         let (vm, context) = (guest.vm, guest.last_context);
         guest.contexts.insert(context, id);
-        self.node.borrow_mut().stream(id).context = Some((vm, context));
+        self.node.lock().stream(id).context = Some((vm, context));
         if self
             .notify(vm, context, "proxy_on_context_create", (context, ROOT))
             .is_err()
@@ -40,7 +39,7 @@ impl TinyEnvoy {
     pub(crate) fn show_headers(&mut self, id: StreamId, side: Side, headers: HeaderMap, ends: bool) {
         let count = size(headers.len());
         let allows_stop_iteration = {
-            let mut node = self.node.borrow_mut();
+            let mut node = self.node.lock();
             let half = node.stream(id).half(side);
             half.headers = headers;
             half.headers_readable = true;
@@ -55,7 +54,7 @@ impl TinyEnvoy {
         let verdict = self.ask(id, side, name, |context| (context, count, u32::from(ends)));
         match verdict {
             Verdict::Continue => {
-                self.node.borrow_mut().stream(id).half(side).headers_readable = false;
+                self.node.lock().stream(id).half(side).headers_readable = false;
                 self.let_go_headers(id, side);
             }
             Verdict::Pause => {
@@ -64,7 +63,7 @@ impl TinyEnvoy {
                 } else {
                     Iteration::StopAll
                 };
-                self.node.borrow_mut().stream(id).half(side).iteration = iteration;
+                self.node.lock().stream(id).half(side).iteration = iteration;
             }
             Verdict::Over => {}
         }
@@ -72,7 +71,7 @@ impl TinyEnvoy {
 
     pub(crate) fn show_body(&mut self, id: StreamId, side: Side, bytes: Vec<u8>, ends: bool) {
         let length = {
-            let mut node = self.node.borrow_mut();
+            let mut node = self.node.lock();
             let half = node.stream(id).half(side);
             if half.closed {
                 return;
@@ -95,7 +94,7 @@ impl TinyEnvoy {
             Side::Response => "proxy_on_response_body",
         };
         let verdict = self.ask(id, side, name, |context| (context, length, u32::from(ends)));
-        let mut node = self.node.borrow_mut();
+        let mut node = self.node.lock();
         let limit = node.options.buffer_limit;
         let half = node.stream(id).half(side);
         let was_held = half.iteration != Iteration::Continue;
@@ -116,7 +115,7 @@ impl TinyEnvoy {
                 passing.append(&mut half.current);
                 half.sent.body.append(&mut passing);
                 drop(node);
-                if ends {
+                if self.fits_buffer_filter(id, side) && ends {
                     self.complete(id, side);
                 }
             }
@@ -137,7 +136,7 @@ impl TinyEnvoy {
 
     pub(crate) fn show_trailers(&mut self, id: StreamId, side: Side, trailers: HeaderMap) {
         let count = {
-            let mut node = self.node.borrow_mut();
+            let mut node = self.node.lock();
             let half = node.stream(id).half(side);
             if half.closed {
                 return;
@@ -159,7 +158,7 @@ impl TinyEnvoy {
         match self.ask(id, side, name, |context| (context, count)) {
             Verdict::Continue => {
                 {
-                    let mut node = self.node.borrow_mut();
+                    let mut node = self.node.lock();
                     let half = node.stream(id).half(side);
                     half.trailers_readable = false;
                     half.iteration = Iteration::Continue;
@@ -167,7 +166,7 @@ impl TinyEnvoy {
                 self.let_go(id, side);
             }
             Verdict::Pause => {
-                self.node.borrow_mut().stream(id).half(side).iteration = Iteration::StopSingle;
+                self.node.lock().stream(id).half(side).iteration = Iteration::StopSingle;
             }
             Verdict::Over => {}
         }
@@ -176,7 +175,7 @@ impl TinyEnvoy {
     /// The plugin resumes a direction that it paused.
     pub(crate) fn resume(&mut self, id: StreamId, side: Side) {
         let (was, held, ended, ended_with_headers, trailers) = {
-            let mut node = self.node.borrow_mut();
+            let mut node = self.node.lock();
             let half = node.stream(id).half(side);
             if half.closed || half.iteration == Iteration::Continue {
                 return;
@@ -212,7 +211,7 @@ impl TinyEnvoy {
     }
 
     fn let_go_headers(&mut self, id: StreamId, side: Side) {
-        let ended = self.node.borrow_mut().stream(id).half(side).ended;
+        let ended = self.node.lock().stream(id).half(side).ended;
         if self.let_go_headers_only(id, side) && ended {
             self.complete(id, side);
         }
@@ -224,7 +223,7 @@ impl TinyEnvoy {
             return;
         }
         let is_complete = {
-            let mut node = self.node.borrow_mut();
+            let mut node = self.node.lock();
             let half = node.stream(id).half(side);
             half.buffering = false;
             let mut body = std::mem::take(&mut half.buffered);
@@ -234,15 +233,28 @@ impl TinyEnvoy {
             }
             half.ended
         };
-        if is_complete {
+        if self.fits_buffer_filter(id, side) && is_complete {
             self.complete(id, side);
         }
+    }
+
+    /// False when a buffer filter behind the plugin has refused the body that came through.
+    fn fits_buffer_filter(&mut self, id: StreamId, side: Side) -> bool {
+        let fits = {
+            let mut node = self.node.lock();
+            let most = node.options.buffer_filter.unwrap_or(usize::MAX);
+            side == Side::Response || node.stream(id).request.sent.body.len() <= most
+        };
+        if !fits {
+            self.reply(id, 413, "Payload Too Large", "request_payload_too_large");
+        }
+        fits
     }
 
     /// False when the headers could not go on and the stream was answered instead.
     fn let_go_headers_only(&mut self, id: StreamId, side: Side) -> bool {
         let refusal = {
-            let mut node = self.node.borrow_mut();
+            let mut node = self.node.lock();
             let half = node.stream(id).half(side);
             if half.closed {
                 return false;
@@ -266,7 +278,7 @@ impl TinyEnvoy {
             self.reply(id, status, &body, details);
             return false;
         }
-        let mut node = self.node.borrow_mut();
+        let mut node = self.node.lock();
         let half = node.stream(id).half(side);
         half.sent.started = true;
         half.sent.headers = half.headers.clone();
@@ -276,8 +288,8 @@ impl TinyEnvoy {
     /// Everything of this direction has gone on.
     pub(crate) fn complete(&mut self, id: StreamId, side: Side) {
         let (request, upstream) = {
-            let mut node = self.node.borrow_mut();
-            let upstream = Rc::clone(&node.upstream);
+            let mut node = self.node.lock();
+            let upstream = node.upstream.clone();
             let half = node.stream(id).half(side);
             if half.closed || half.sent.complete {
                 return;
@@ -290,7 +302,8 @@ impl TinyEnvoy {
             self.finish(id);
             return;
         }
-        let answer = upstream.borrow_mut().answer(&request);
+        self.point(|| Op::new("forward", Place::Upstream, Access::Write));
+        let answer = upstream.lock().answer(&request);
         let event = match answer.reply {
             Reply::Response(response) => Event::Upstream {
                 stream: id,
@@ -305,12 +318,12 @@ impl TinyEnvoy {
             Reply::CloseBeforeHeaders | Reply::NoEndpoints => Event::UpstreamUnreachable { stream: id },
             Reply::Silence => return,
         };
-        self.node.borrow_mut().plan(answer.delay, event);
+        self.node.lock().plan(answer.delay, event);
     }
 
     pub(crate) fn upstream_answers(&mut self, id: StreamId, response: PeerResponse, reset: bool) {
         {
-            let mut node = self.node.borrow_mut();
+            let mut node = self.node.lock();
             let stream = node.stream(id);
             if stream.finished || stream.local_reply.is_some() {
                 return;
@@ -336,7 +349,7 @@ impl TinyEnvoy {
     /// The stream is over: it is logged, and its context deleted.
     pub(crate) fn finish(&mut self, id: StreamId) {
         let context = {
-            let mut node = self.node.borrow_mut();
+            let mut node = self.node.lock();
             let stream = node.stream(id);
             if stream.finished {
                 return;
@@ -351,7 +364,7 @@ impl TinyEnvoy {
         };
         let Some((vm, context)) = context else { return };
         let logged = self.notify(vm, context, "proxy_on_log", context);
-        self.node.borrow_mut().stream(id).is_logging = false;
+        self.node.lock().stream(id).is_logging = false;
         if logged.is_err() {
             return;
         }
@@ -363,6 +376,6 @@ impl TinyEnvoy {
             return;
         }
         let _deleted = self.notify(vm, context, "proxy_on_delete", context);
-        self.vms[vm.worker].data_mut().contexts.remove(&context);
+        self.vm(vm.worker).data_mut().contexts.remove(&context);
     }
 }

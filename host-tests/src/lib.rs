@@ -35,6 +35,8 @@
 //! * Shared data under compare-and-set, shared queues, stats, ticks, properties, filter state,
 //!   foreign functions, logs.
 //! * The foreign function `verify_signature` ([`signature`]), on aws-lc.
+//! * Workers run one after the other, callback by callback; or, by an [`Explorer`], interleaved like
+//!   threads, one overtaking the other before any hostcall on what they share, under every schedule.
 //! * One virtual clock. Nothing sleeps, all randomness comes from a seed, and nothing is shared
 //!   between two worlds but the compiled module.
 //!
@@ -43,7 +45,8 @@
 //! * Codecs, TLS, and their limits: any number and size of headers arrives.
 //! * Routes, retries and stream timers: the router knows one upstream, and a stream that nobody
 //!   resumes stays [`Outcome::Pending`].
-//! * Other filters, listeners and plugins; TCP; gRPC callouts; metadata callbacks; WASI files.
+//! * Other filters, but a buffer filter behind the plugin ([`Builder::buffer_filter`]); other
+//!   listeners and plugins; TCP; gRPC callouts; metadata callbacks; WASI files.
 //! * Watermarks: a client whose body is held back keeps sending.
 //! * What Envoy's connection manager does to headers before any filter: it removes, adds and
 //!   rewrites `x-envoy-*`, `x-forwarded-for`, `x-forwarded-client-cert`, `x-request-id`. Here all
@@ -67,8 +70,10 @@ mod callbacks;
 mod clock;
 mod cluster;
 mod envoy;
+mod exclusive;
 mod filter_chain;
 mod headers;
+mod interleave;
 mod local_reply;
 mod log;
 mod metadata;
@@ -87,6 +92,7 @@ pub use crate::clock::START_UNIX_SECONDS;
 pub use crate::cluster::{Answer, Callout, Cluster, PeerRequest, PeerResponse};
 pub use crate::envoy::{Death, TinyEnvoy};
 pub use crate::headers::HeaderMap;
+pub use crate::interleave::{Act, Explored, Explorer, Run, Scene, Schedule};
 pub use crate::log::{Level, LogLine};
 pub use crate::metadata::metadata;
 pub use crate::module::{Plugin, finished_filter};

@@ -21,7 +21,7 @@ impl TinyEnvoy {
 
     /// The plugin's VM is dead: its stream is answered 503.
     pub(crate) fn fail(&mut self, id: StreamId) {
-        let has_answered = self.node.borrow_mut().stream(id).response.sent.started;
+        let has_answered = self.node.lock().stream(id).response.sent.started;
         if has_answered {
             self.finish(id);
         } else {
@@ -31,7 +31,7 @@ impl TinyEnvoy {
 
     pub(crate) fn reply_locally(&mut self, id: StreamId, reply: LocalResponse) {
         let (response, is_direct) = {
-            let mut node = self.node.borrow_mut();
+            let mut node = self.node.lock();
             let stream = node.stream(id);
             if stream.finished || stream.local_reply.is_some() || stream.response.sent.started {
                 return;
@@ -48,7 +48,7 @@ impl TinyEnvoy {
         let PeerResponse { headers, body, .. } = response;
         if is_direct || !self.is_served(id) {
             {
-                let mut node = self.node.borrow_mut();
+                let mut node = self.node.lock();
                 let half = &mut node.stream(id).response;
                 half.headers = headers.clone();
                 half.sent.started = true;

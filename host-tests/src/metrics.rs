@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::abi::Status;
+use crate::interleave::{Access, Op, Place};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -27,9 +28,19 @@ impl Kind {
 pub(crate) struct Stats {
     values: BTreeMap<(Kind, String), u64>,
     samples: BTreeMap<String, Vec<u64>>,
+    /// Beginnings of names. Such a stat can be defined and changed, and nothing comes of it.
+    rejected: Vec<String>,
 }
 
 impl Stats {
+    /// No stats yet, and none ever whose name begins like one of these.
+    pub(crate) fn rejecting(prefixes: Vec<String>) -> Self {
+        Self {
+            rejected: prefixes,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn value(&self, name: &str) -> Option<u64> {
         [Kind::Counter, Kind::Gauge]
             .iter()
@@ -39,6 +50,10 @@ impl Stats {
 
     pub(crate) fn samples(&self, name: &str) -> Option<&[u64]> {
         self.samples.get(name).map(Vec::as_slice)
+    }
+
+    fn rejects(&self, name: &str) -> bool {
+        self.rejected.iter().any(|prefix| name.starts_with(prefix))
     }
 
     /// Counters and gauges by name.
@@ -61,6 +76,10 @@ impl MetricIds {
     pub(crate) fn define(&mut self, stats: &mut Stats, kind: Kind, name: String) -> u32 {
         self.defined += 1;
         let id = self.defined * 4 + kind as u32;
+        if stats.rejects(&name) {
+            self.ids.insert(id, (kind, name));
+            return id;
+        }
         if kind == Kind::Histogram {
             stats.samples.entry(name.clone()).or_default();
         } else {
@@ -70,10 +89,31 @@ impl MetricIds {
         id
     }
 
+    /// What a hostcall does to a metric: nothing where there is none of that id.
+    pub(crate) fn op(&self, hostcall: &'static str, id: u32) -> Op {
+        let access = |kind: Kind| match (hostcall, kind) {
+            ("proxy_get_metric", _) => Access::Read,
+            ("proxy_record_metric", Kind::Gauge) => Access::Write,
+            _ => Access::Add,
+        };
+        let touches = self.ids.get(&id).map(|(kind, name)| {
+            // A counter and a gauge of one name are two metrics; that they are taken for one costs
+            // schedules, not truth.
+            vec![(Place::Metric(name.clone()), access(*kind))]
+        });
+        Op {
+            name: hostcall,
+            touches: touches.unwrap_or_default(),
+        }
+    }
+
     pub(crate) fn increment(&self, stats: &mut Stats, id: u32, by: i64) -> Result<(), Status> {
         let (kind, name) = self.ids.get(&id).ok_or(Status::NotFound)?;
         if *kind == Kind::Histogram || (*kind == Kind::Counter && by <= 0) {
             return Err(Status::BadArgument);
+        }
+        if stats.rejects(name) {
+            return Ok(());
         }
         let value = stats.values.entry((*kind, name.clone())).or_default();
         *value = value.wrapping_add_signed(by);
@@ -83,6 +123,7 @@ impl MetricIds {
     pub(crate) fn record(&self, stats: &mut Stats, id: u32, value: u64) -> Result<(), Status> {
         let (kind, name) = self.ids.get(&id).ok_or(Status::NotFound)?;
         match kind {
+            _ if stats.rejects(name) => {}
             Kind::Histogram => stats.samples.entry(name.clone()).or_default().push(value),
             Kind::Gauge => {
                 stats.values.insert((*kind, name.clone()), value);

@@ -1,14 +1,14 @@
 //! One Envoy process: everything that its workers share.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::abi::Status;
 use crate::clock::{Agenda, Clock};
 use crate::cluster::{Callout, Cluster, PeerResponse};
+use crate::exclusive::Exclusive;
 use crate::headers::HeaderMap;
 use crate::log::{Level, LogLine};
 use crate::metrics::Stats;
@@ -17,7 +17,7 @@ use crate::stream::{Stream, StreamId};
 use crate::worker::VmRef;
 
 /// A foreign function: from its argument to its result or a status.
-pub(crate) type Foreign = Rc<dyn Fn(&[u8]) -> Result<Vec<u8>, Status>>;
+pub(crate) type Foreign = Arc<dyn Fn(&[u8]) -> Result<Vec<u8>, Status> + Send + Sync>;
 
 /// What happens in a world by itself.
 #[derive(Debug)]
@@ -43,6 +43,16 @@ pub(crate) enum Event {
     UpstreamUnreachable { stream: StreamId },
 }
 
+impl Event {
+    /// The worker that it happens to.
+    pub(crate) fn worker(&self, streams: &BTreeMap<StreamId, Stream>) -> usize {
+        match self {
+            Self::Callout { vm, .. } | Self::Tick { vm, .. } | Self::Queue { vm, .. } => vm.worker,
+            Self::Upstream { stream, .. } | Self::UpstreamUnreachable { stream } => streams[stream].worker,
+        }
+    }
+}
+
 /// How a callout ends.
 #[derive(Debug)]
 pub(crate) enum CalloutEnd {
@@ -65,6 +75,8 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     pub(crate) allow_on_headers_stop_iteration: bool,
     pub(crate) buffer_limit: usize,
+    /// The longest body that a buffer filter behind the plugin takes, if there is one.
+    pub(crate) buffer_filter: Option<usize>,
     pub(crate) fuel_per_call: u64,
     /// Hostcalls that are refused, by name.
     pub(crate) restricted: BTreeSet<String>,
@@ -79,8 +91,8 @@ pub(crate) struct Node {
     pub(crate) queues: Queues,
     pub(crate) stats: Stats,
     pub(crate) logs: Vec<LogLine>,
-    pub(crate) clusters: HashMap<Vec<u8>, Rc<RefCell<dyn Cluster>>>,
-    pub(crate) upstream: Rc<RefCell<dyn Cluster>>,
+    pub(crate) clusters: HashMap<Vec<u8>, Exclusive<dyn Cluster>>,
+    pub(crate) upstream: Exclusive<dyn Cluster>,
     pub(crate) foreign: HashMap<Vec<u8>, Foreign>,
     /// Properties by path, its parts joined by NUL.
     pub(crate) properties: HashMap<Vec<u8>, Vec<u8>>,

@@ -25,9 +25,10 @@ impl<'a> RequestBuilder<'a> {
         headers.add(":path", path);
         headers.add(":method", method);
         headers.add(":scheme", "http");
+        let worker = envoy.seat.as_ref().map_or(0, |seat| seat.worker);
         Self {
             envoy,
-            worker: 0,
+            worker,
             headers,
             body: Vec::new(),
             trailers: HeaderMap::new(),
@@ -64,7 +65,7 @@ impl<'a> RequestBuilder<'a> {
         self
     }
 
-    /// Chooses the worker, 0 unless set.
+    /// Chooses the worker; unless set, 0, or in a step of a [`Scene`](crate::Scene) the one it is of.
     pub fn worker(mut self, worker: usize) -> Self {
         self.worker = worker;
         self

@@ -91,6 +91,12 @@ impl Queues {
         queue.entries.pop_front().ok_or(Status::Empty)
     }
 
+    /// The name of a queue, and whose VM is told about its entries.
+    pub(crate) fn describe(&self, id: u32) -> Option<(&[u8], VmRef)> {
+        let queue = self.queues.get(usize::try_from(id).ok()?.checked_sub(1)?)?;
+        Some((&queue.name, queue.registrant.0))
+    }
+
     fn queue(&mut self, id: u32) -> Option<&mut Queue> {
         self.queues.get_mut(usize::try_from(id).ok()?.checked_sub(1)?)
     }

@@ -1,15 +1,15 @@
 //! Workers: threads of Envoy, each with a VM of its own.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::rc::Rc;
 use std::time::Duration;
 
 use wasmtime::{Extern, Instance, Linker, Memory, Module, Store, TypedFunc, WasmParams, WasmResults};
 
 use crate::abi::Unmodelled;
 use crate::cluster::PeerResponse;
+use crate::exclusive::Exclusive;
+use crate::interleave::{Op, Seat};
 use crate::log::{Level, LogLine};
 use crate::metrics::MetricIds;
 use crate::node::Node;
@@ -45,8 +45,10 @@ pub(crate) struct LocalResponse {
 
 /// The host's side of a VM.
 pub(crate) struct Guest {
-    pub(crate) node: Rc<RefCell<Node>>,
+    pub(crate) node: Exclusive<Node>,
     pub(crate) vm: VmRef,
+    /// Its place among workers that run interleaved.
+    pub(crate) seat: Option<Seat>,
     pub(crate) is_canary: bool,
     pub(crate) root: u32,
     /// The context whose callback runs.
@@ -79,9 +81,16 @@ impl Guest {
         self.contexts.get(&context).copied()
     }
 
+    /// Where workers run interleaved, others may act before this. Nothing of the node is held.
+    pub(crate) fn point(&self, op: impl FnOnce() -> Op) {
+        if let Some(seat) = &self.seat {
+            seat.point(op());
+        }
+    }
+
     pub(crate) fn count(&self, name: &'static str) {
         let stream = self.contexts.get(&self.current);
-        let mut node = self.node.borrow_mut();
+        let mut node = self.node.lock();
         *node.hostcalls.entry(name).or_default() += 1;
         if let Some(stream) = stream {
             *node.stream(*stream).hostcalls.entry(name).or_default() += 1;
@@ -91,7 +100,7 @@ impl Guest {
     pub(crate) fn log(&self, level: Level, message: &[u8]) {
         let message = String::from_utf8_lossy(message).into_owned();
         let worker = self.vm.worker;
-        self.node.borrow_mut().logs.push(LogLine { worker, level, message });
+        self.node.lock().logs.push(LogLine { worker, level, message });
     }
 }
 
@@ -122,18 +131,19 @@ impl Vm {
     pub(crate) fn load(
         module: &Module,
         linker: &Linker<Guest>,
-        node: &Rc<RefCell<Node>>,
+        node: &Exclusive<Node>,
         vm: VmRef,
         is_canary: bool,
     ) -> Result<Self, String> {
         let (seed, fuel_per_call, loaded_at) = {
-            let node = node.borrow();
+            let node = node.lock();
             (node.options.seed, node.options.fuel_per_call, node.clock.elapsed())
         };
         let distinct = (vm.worker as u64) << 32 | u64::from(vm.generation) << 1;
         let guest = Guest {
-            node: Rc::clone(node),
+            node: node.clone(),
             vm,
+            seat: None,
             is_canary,
             root: ROOT,
             current: 0,
@@ -154,7 +164,7 @@ impl Vm {
         };
         let mut store = Store::new(module.engine(), guest);
         store.set_fuel(fuel_per_call).expect("the engine counts fuel");
-        let restricted = node.borrow().options.restricted.clone();
+        let restricted = node.lock().options.restricted.clone();
         if let Some(name) = restricted
             .iter()
             .find(|name| linker.get(&mut store, "env", name).is_err())
@@ -187,7 +197,7 @@ impl Vm {
     /// Creates the root context, starts the VM and configures the plugin.
     pub(crate) fn configure(&mut self) -> Result<(), String> {
         let (vm_size, plugin_size) = {
-            let node = self.data().node.borrow();
+            let node = self.data().node.lock();
             let options = &node.options;
             (size(&options.vm_configuration), size(&options.plugin_configuration))
         };
@@ -210,6 +220,12 @@ impl Vm {
 
     pub(crate) fn data_mut(&mut self) -> &mut Guest {
         self.store.data_mut()
+    }
+
+    /// The whole linear memory.
+    pub(crate) fn memory(&self) -> &[u8] {
+        let memory = self.data().memory.expect("a loaded guest has a memory");
+        memory.data(&self.store)
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -236,7 +252,7 @@ impl Vm {
         let guest = self.store.data_mut();
         guest.current = context;
         guest.effective = 0;
-        let fuel = guest.node.borrow().options.fuel_per_call;
+        let fuel = guest.node.lock().options.fuel_per_call;
         self.store.set_fuel(fuel).expect("the engine counts fuel");
         let result = self
             .instance
@@ -245,7 +261,7 @@ impl Vm {
         let left = self.store.get_fuel().expect("the engine counts fuel");
         let guest = self.store.data();
         if let Some(stream) = guest.contexts.get(&context) {
-            guest.node.borrow_mut().stream(*stream).fuel += fuel - left;
+            guest.node.lock().stream(*stream).fuel += fuel - left;
         }
         result.map_err(|error| {
             if let Some(unmodelled) = error.downcast_ref::<Unmodelled>() {

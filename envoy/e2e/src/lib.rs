@@ -6,10 +6,12 @@
 mod client;
 mod keep_alive;
 mod message;
+mod traffic;
 mod world;
 
 pub use client::{Connection, Reply};
 pub use envoy_run::now;
 pub use keep_alive::KeepAlive;
 pub use message::Message;
-pub use world::{Setup, World, base_config, module, with_keys};
+pub use traffic::{Sample, Traffic};
+pub use world::{EVENTS_KEY, EVENTS_PATH, Setup, World, base_config, module, with_keys};

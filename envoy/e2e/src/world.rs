@@ -8,11 +8,16 @@ use anyhow::{Context, ensure};
 use corpus::answer::Answer;
 use corpus::jwt_authn;
 use corpus::mint::Keys;
-use envoy_run::{Bootstrap, Echo, Envoy, IdentityProvider, Options, Recorded, TenantManager};
+use envoy_run::{Bootstrap, Echo, Envoy, IdentityProvider, Options, Recorded, TENANT_EVENTS, TenantManager};
 use serde_json::Value;
 
 use crate::client::{Connection, Reply};
 use crate::message::Message;
+
+/// Where the filter takes tenant events, and with which key.
+pub const EVENTS_PATH: &str = "/-/tenantgate/events";
+/// See [`EVENTS_PATH`].
+pub const EVENTS_KEY: &str = "events-key-of-the-tests";
 
 /// How many header lines Envoy lets through, so that what is above the default reaches the filter.
 const MAX_REQUEST_HEADERS: u32 = 2000;
@@ -54,6 +59,7 @@ pub struct Setup {
     workers: u32,
     upstream: Option<SocketAddr>,
     allow_on_headers_stop_iteration: bool,
+    tenant_events: bool,
     change: fn(&mut Bootstrap),
 }
 
@@ -69,6 +75,7 @@ impl Setup {
             workers: 1,
             upstream: None,
             allow_on_headers_stop_iteration: false,
+            tenant_events: false,
             change: |_| {},
         }
     }
@@ -127,6 +134,20 @@ impl Setup {
         self
     }
 
+    /// Adds the listener for tenant events, and to the configuration what they need: `environment`
+    /// `staging`, the path [`EVENTS_PATH`] and the key [`EVENTS_KEY`].
+    ///
+    /// # Errors
+    /// When the configuration is no JSON.
+    pub fn tenant_events(mut self) -> anyhow::Result<Self> {
+        let mut config: Value = serde_json::from_str(&self.config)?;
+        config["environment"] = "staging".into();
+        config["events"] = serde_json::json!({ "path": EVENTS_PATH, "api_keys": [{ "value": EVENTS_KEY }] });
+        self.config = config.to_string();
+        self.tenant_events = true;
+        Ok(self)
+    }
+
     /// What else is to be changed in the bootstrap, last of all.
     pub fn change(mut self, change: fn(&mut Bootstrap)) -> Self {
         self.change = change;
@@ -165,6 +186,9 @@ impl Setup {
             bootstrap = bootstrap.jwt_authn(jwt_authn::ISSUER, jwt_authn::AUDIENCE, &keys, jwt_authn::PAYLOAD);
         }
         (self.change)(&mut bootstrap);
+        if self.tenant_events {
+            bootstrap = bootstrap.tenant_events(0)?;
+        }
         let options = Options {
             concurrency: self.workers,
             wasm_log_level: "debug".to_owned(),
@@ -211,6 +235,18 @@ impl World {
     /// As [`Connection::exchange`].
     pub async fn send(&self, message: &Message) -> anyhow::Result<Reply> {
         Connection::exchange(self.envoy.address(), message).await
+    }
+
+    /// Sends tenant events, an envelope or a list of them, with the right key.
+    ///
+    /// # Errors
+    /// When there is no listener for them, or no reply.
+    pub async fn tell(&self, events: &Value) -> anyhow::Result<Reply> {
+        let listener = self.envoy.listener(TENANT_EVENTS);
+        let message = Message::new("POST", EVENTS_PATH)
+            .line("x-api-key", EVENTS_KEY)
+            .body(events.to_string());
+        Connection::exchange(listener.context("there is no listener for events")?, &message).await
     }
 
     /// A connection to Envoy.

@@ -9,6 +9,7 @@ async fn shipped(echo: &Echo) -> anyhow::Result<Envoy> {
     let bootstrap = Bootstrap::shipped()?
         .wasm(module()?)
         .plugin_env("MULTI_TENANT_SERVICE_API_KEY", "shipped-api-key")
+        .plugin_env("TENANTGATE_EVENTS_KEY", "shipped-events-key")
         .cluster_endpoint("upstream", echo.address())?
         .listener_port(0)
         .admin_port(0);
@@ -48,7 +49,7 @@ async fn it_serves_public_paths_and_refuses_the_rest() -> anyhow::Result<()> {
     ensure!(echo.total() == 2, "the upstream saw {:?}", echo.requests());
 
     for line in envoy.logged_since(0).await? {
-        ensure!(!line.contains("shipped-api-key"), "the log holds the API key: {line}");
+        ensure!(!line.contains("shipped-"), "the log holds a key: {line}");
     }
     envoy.stop().await?;
     Ok(())

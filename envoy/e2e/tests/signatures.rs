@@ -17,7 +17,6 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tenant_policy::authn::{AcceptedTypes, Algorithm, Jws, KeySet, Refusal};
 use tenant_policy::node::{Node, SignatureCheck};
-use tenant_policy::telemetry::{Counter, Gauge};
 use tokio::net::TcpStream;
 
 /// What the host can check: the keys that sign, and how many tokens each signs.
@@ -50,10 +49,6 @@ impl Node for NoHost {
     fn random(&self) -> u32 {
         0
     }
-
-    fn count(&self, _: Counter) {}
-
-    fn adjust(&self, _: Gauge, _: i64) {}
 
     fn verify_signature(&self, _: &SignatureCheck<'_>) -> Option<bool> {
         None

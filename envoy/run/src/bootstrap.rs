@@ -10,10 +10,13 @@ const HCM: &str =
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const JWT_AUTHN: &str = "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication";
+/// The name of the listener for tenant events.
+pub const TENANT_EVENTS: &str = "tenant-events";
 const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 
-/// A bootstrap with one listener, an HTTP connection manager in it and our filter in that. Each
-/// method changes one thing for a run; whatever is not changed stays as the file says.
+/// A bootstrap with a listener, an HTTP connection manager in it and our filter in that. Each
+/// method changes one thing for a run; whatever is not changed stays as the file says. Further
+/// listeners are left out, but for the one of [`Bootstrap::tenant_events`].
 #[derive(Debug, Clone)]
 pub struct Bootstrap {
     root: Value,
@@ -21,6 +24,8 @@ pub struct Bootstrap {
     hcm: String,
     /// Takes changes to the filter when it was taken out.
     nowhere: Value,
+    /// The listeners that were left out.
+    others: Vec<Value>,
 }
 
 impl Bootstrap {
@@ -43,14 +48,17 @@ impl Bootstrap {
         Self::of(root).with_context(|| format!("{} is not a bootstrap that can be run here", path.display()))
     }
 
-    fn of(root: Value) -> anyhow::Result<Self> {
+    fn of(mut root: Value) -> anyhow::Result<Self> {
         let filters = "/static_resources/listeners/0/filter_chains/0/filters";
         let place = position(&root, filters, |filter| filter["typed_config"]["@type"] == HCM)
             .context("the first listener has no HTTP connection manager")?;
+        let listeners = root["static_resources"]["listeners"].as_array_mut();
+        let others = listeners.map(|all| all.split_off(1)).unwrap_or_default();
         let bootstrap = Self {
             root,
             hcm: format!("{filters}/{place}/typed_config"),
             nowhere: Value::Null,
+            others,
         };
         bootstrap
             .filter_place()
@@ -156,6 +164,30 @@ impl Bootstrap {
         let address = socket_address(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         self.root["static_resources"]["listeners"][0]["address"] = address;
         self
+    }
+
+    /// Puts the listener for tenant events back, on this port of loopback, with our filter as it is
+    /// now: to be called when nothing more is changed in that.
+    ///
+    /// # Errors
+    /// When the file has no listener `tenant-events` with our filter, or ours was taken out.
+    pub fn tenant_events(mut self, port: u16) -> anyhow::Result<Self> {
+        let place = self.filter_place().context("our filter was taken out")?;
+        let filter = self.hcm()["http_filters"][place].clone();
+        let mut listener = self
+            .others
+            .iter()
+            .find(|listener| listener["name"] == TENANT_EVENTS)
+            .cloned()
+            .context("there is no listener `tenant-events`")?;
+        listener["address"] = socket_address(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let filters = "/filter_chains/0/filters/0/typed_config/http_filters";
+        let place = position(&listener, filters, |filter| filter["typed_config"]["@type"] == WASM);
+        let theirs = place.and_then(|place| listener.pointer_mut(&format!("{filters}/{place}")));
+        *theirs.context("the listener `tenant-events` has no Wasm filter")? = filter;
+        let listeners = self.root["static_resources"]["listeners"].as_array_mut();
+        listeners.context("there is no list of listeners")?.push(listener);
+        Ok(self)
     }
 
     /// Moves the admin interface to this port of loopback; 0 lets the system choose.

@@ -21,7 +21,7 @@ mod recorded;
 mod scripted;
 mod server;
 
-pub use bootstrap::Bootstrap;
+pub use bootstrap::{Bootstrap, TENANT_EVENTS};
 pub use clock::now;
 pub use echo::Echo;
 pub use listener_file::ListenerFile;

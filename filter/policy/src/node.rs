@@ -5,8 +5,10 @@ use crate::telemetry::{Counter, Gauge, Histogram};
 /// The node as one worker sees it: its clocks, its counters, the store that its workers share, and
 /// what the host can do.
 ///
-/// The filter implements it with hostcalls, tests with plain values. None of the methods can fail, and
-/// each may be called at any time but [`Node::dynamic_metadata`], which is about a request.
+/// The filter implements it with hostcalls, tests with plain values. None of the methods but
+/// [`Node::share`] can fail, and each may be called at any time but [`Node::dynamic_metadata`], which
+/// is about a request. What has a body here, a node may do without: it keeps no statistics then, and
+/// workers share nothing.
 pub trait Node {
     /// The real time as milliseconds since the Unix epoch. For token times only: it may jump.
     fn realtime_ms(&self) -> u64;
@@ -24,33 +26,39 @@ pub trait Node {
     }
 
     /// Adds to a node-wide counter.
-    fn add(&self, counter: Counter, by: u64);
+    fn add(&self, _counter: Counter, _by: u64) {}
 
     /// Moves a node-wide gauge.
-    fn adjust(&self, gauge: Gauge, by: i64);
+    fn adjust(&self, _gauge: Gauge, _by: i64) {}
 
     /// Sets a node-wide gauge.
-    fn set(&self, gauge: Gauge, to: u64);
+    fn set(&self, _gauge: Gauge, _to: u64) {}
 
     /// Adds a sample to a node-wide histogram.
-    fn observe(&self, histogram: Histogram, sample: u64);
+    fn observe(&self, _histogram: Histogram, _sample: u64) {}
 
     /// What the workers of the node share under a key.
-    fn shared(&self, key: &str) -> Shared;
+    fn shared(&self, _key: &str) -> Shared {
+        Shared::NOTHING
+    }
 
     /// Writes what the workers share under a key, if nobody has written there since it was read.
     ///
     /// # Errors
     ///
     /// [`NotWritten`]; nothing has changed then.
-    fn share(&self, key: &str, value: &[u8], expected: Version) -> Result<(), NotWritten>;
+    fn share(&self, _key: &str, _value: &[u8], _expected: Version) -> Result<(), NotWritten> {
+        Err(NotWritten::Refused)
+    }
 
     /// A number that moves whenever [`Node::ring`] is called by a worker of the node; `None` where the
     /// host has no cheap one.
-    fn bell(&self) -> Option<u64>;
+    fn bell(&self) -> Option<u64> {
+        None
+    }
 
     /// Moves the number of [`Node::bell`].
-    fn ring(&self);
+    fn ring(&self) {}
 
     /// The host's own check of a signature; `None` where it has none to offer. The sizes of keys
     /// and their binding to algorithms are not its business.

@@ -13,7 +13,6 @@ use tenant_policy::flow::{RequestFlow, Step};
 use tenant_policy::node::{Node, SignatureCheck};
 use tenant_policy::request::{Field, RequestHead};
 use tenant_policy::scope::Edit;
-use tenant_policy::telemetry::{Counter, Gauge};
 
 /// When every run plays, in seconds since the Unix epoch.
 pub const NOW: u64 = 1_800_000_000;
@@ -48,10 +47,6 @@ impl Node for World {
     fn random(&self) -> u32 {
         0
     }
-
-    fn count(&self, _: Counter) {}
-
-    fn adjust(&self, _: Gauge, _: i64) {}
 
     fn verify_signature(&self, _: &SignatureCheck<'_>) -> Option<bool> {
         None
@@ -98,6 +93,6 @@ pub fn tenant(engine: &mut Engine, world: &World, headers: &[Field<'_>]) -> Opti
             assert!((400..600).contains(&status), "refused with {status}");
             None
         }
-        Step::Wait { .. } => panic!("there is nothing to wait for"),
+        Step::Wait { .. } | Step::Receive { .. } => panic!("there is nothing to wait for, and nobody to tell"),
     }
 }

@@ -1,6 +1,5 @@
 //! Hostcalls on streams: header maps, resuming, local replies; and HTTP callouts.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use wasmtime::Linker;
@@ -9,6 +8,7 @@ use crate::abi::memory::{Call, hand_over, read, write_u32};
 use crate::abi::{Fault, Status, hostcall, pairs, unmodelled};
 use crate::cluster::{Callout, PeerRequest, Reply};
 use crate::headers::HeaderMap;
+use crate::interleave::{Access, Op, Place};
 use crate::node::{CalloutEnd, Event, made_by_envoy};
 use crate::stream::Side;
 use crate::worker::{Deferred, Guest, LocalResponse};
@@ -20,7 +20,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         let guest = call.data_mut();
         // On the root context there is nothing to resume, and Envoy says Ok.
         if let Some(stream) = guest.effective_stream() {
-            guest.node.borrow_mut().stream(stream).half(side).hide();
+            guest.node.lock().stream(stream).half(side).hide();
             guest.deferred.push(Deferred::Continue(stream, side));
         }
         Ok(())
@@ -157,7 +157,7 @@ fn readable_map(call: &Call<'_>, kind: u32) -> Result<Option<HeaderMap>, Fault> 
     let Some(id) = guest.effective_stream() else {
         return Ok(None);
     };
-    let mut node = guest.node.borrow_mut();
+    let mut node = guest.node.lock();
     let stream = node.stream(id);
     let is_logging = stream.is_logging;
     let map = match kind {
@@ -172,7 +172,7 @@ fn readable_map(call: &Call<'_>, kind: u32) -> Result<Option<HeaderMap>, Fault> 
 fn edit_map(call: &Call<'_>, kind: u32, edit: impl FnOnce(&mut HeaderMap)) -> Result<(), Fault> {
     let guest = call.data();
     let id = guest.effective_stream().ok_or(Status::BadArgument)?;
-    let mut node = guest.node.borrow_mut();
+    let mut node = guest.node.lock();
     edit(live_map(node.stream(id), kind)?.ok_or(Status::BadArgument)?);
     Ok(())
 }
@@ -196,7 +196,7 @@ fn call_out(call: &mut Call<'_>, name: Vec<u8>, mut request: PeerRequest, timeou
     let timeout_ms = u64::try_from(timeout_ms).map_err(|_| Status::BadArgument)?;
     let timeout = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms));
     let guest = call.data_mut();
-    let cluster = guest.node.borrow().clusters.get(&name).map(Rc::clone);
+    let cluster = guest.node.lock().clusters.get(&name).cloned();
     let cluster = cluster.ok_or(Status::BadArgument)?;
     if [":path", ":method", ":authority"]
         .iter()
@@ -219,11 +219,12 @@ fn call_out(call: &mut Call<'_>, name: Vec<u8>, mut request: PeerRequest, timeou
             .headers
             .set("x-envoy-expected-rq-timeout-ms", timeout_ms.to_string());
     }
-    let answer = cluster.borrow_mut().answer(&request);
+    guest.point(|| Op::new("proxy_http_call", Place::Cluster(name.clone()), Access::Write));
+    let answer = cluster.lock().answer(&request);
     if matches!(answer.reply, Reply::NoEndpoints) {
         return Err(Status::InternalFailure.into());
     }
-    let mut node = guest.node.borrow_mut();
+    let mut node = guest.node.lock();
     let at = node.clock.elapsed();
     let cluster = String::from_utf8_lossy(&name).into_owned();
     node.callouts.push(Callout {

@@ -70,7 +70,7 @@ pub(crate) fn answer(
 ) -> wasmtime::Result<u32> {
     let guest = call.data();
     guest.count(name);
-    if guest.node.borrow().options.restricted.contains(name) {
+    if guest.node.lock().options.restricted.contains(name) {
         let attempt = format!("Attempted call to restricted proxy-wasm capability: {name}");
         guest.log(Level::Error, attempt.as_bytes());
         return Ok(Status::InternalFailure as u32);

@@ -1,6 +1,5 @@
 //! Hostcalls that need no stream: logs, time, buffers, metrics, properties, foreign functions.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use wasmtime::Linker;
@@ -21,11 +20,11 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         Ok(())
     });
     hostcall!(linker, "proxy_get_log_level", |call, return_level| {
-        let level = call.data().node.borrow().options.log_level;
+        let level = call.data().node.lock().options.log_level;
         write_u32(call, return_level, level as u32)
     });
     hostcall!(linker, "proxy_get_current_time_nanoseconds", |call, return_time| {
-        let now = call.data().node.borrow().clock.realtime_nanos();
+        let now = call.data().node.lock().clock.realtime_nanos();
         write_u64(call, return_time, now)
     });
     hostcall!(linker, "proxy_set_tick_period_milliseconds", |call, period| {
@@ -55,20 +54,23 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         let kind = Kind::from_abi(kind)?;
         let name = String::from_utf8_lossy(&read(call, name, length)?).into_owned();
         let guest = call.data_mut();
-        let id = guest.metrics.define(&mut guest.node.borrow_mut().stats, kind, name);
+        let id = guest.metrics.define(&mut guest.node.lock().stats, kind, name);
         write_u32(call, return_id, id)
     });
     hostcall!(linker, "proxy_increment_metric", |call, id, by: i64| {
         let guest = call.data();
-        Ok(guest.metrics.increment(&mut guest.node.borrow_mut().stats, id, by)?)
+        guest.point(|| guest.metrics.op("proxy_increment_metric", id));
+        Ok(guest.metrics.increment(&mut guest.node.lock().stats, id, by)?)
     });
     hostcall!(linker, "proxy_record_metric", |call, id, value: u64| {
         let guest = call.data();
-        Ok(guest.metrics.record(&mut guest.node.borrow_mut().stats, id, value)?)
+        guest.point(|| guest.metrics.op("proxy_record_metric", id));
+        Ok(guest.metrics.record(&mut guest.node.lock().stats, id, value)?)
     });
     hostcall!(linker, "proxy_get_metric", |call, id, return_value| {
         let guest = call.data();
-        let value = guest.metrics.get(&guest.node.borrow().stats, id)?;
+        guest.point(|| guest.metrics.op("proxy_get_metric", id));
+        let value = guest.metrics.get(&guest.node.lock().stats, id)?;
         write_u64(call, return_value, value)
     });
     hostcall!(linker, "proxy_get_property", |call, path, length, data, size| {
@@ -80,7 +82,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         let (path, value) = (read(call, path, length)?, read(call, data, size)?);
         let guest = call.data();
         let stream = guest.effective_stream().ok_or(Status::NotFound)?;
-        guest.node.borrow_mut().stream(stream).filter_state.insert(path, value);
+        guest.node.lock().stream(stream).filter_state.insert(path, value);
         Ok(())
     });
     hostcall!(
@@ -89,7 +91,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         |call, name, name_length, argument, argument_length, data, length| {
             let name = read(call, name, name_length)?;
             let argument = read(call, argument, argument_length)?;
-            let function = call.data().node.borrow().foreign.get(&name).map(Rc::clone);
+            let function = call.data().node.lock().foreign.get(&name).cloned();
             let result = function.ok_or(Status::NotFound)?(&argument)?;
             hand_over(call, &result, data, length)
         }
@@ -112,13 +114,13 @@ fn set_tick_period(call: &mut Call<'_>, period: u32) {
             root: guest.root,
             setting: guest.tick_setting,
         };
-        guest.node.borrow_mut().plan(guest.tick_period, tick);
+        guest.node.lock().plan(guest.tick_period, tick);
     }
 }
 
 fn buffer(call: &Call<'_>, kind: u32) -> Result<Vec<u8>, Fault> {
     let guest = call.data();
-    let mut node = guest.node.borrow_mut();
+    let mut node = guest.node.lock();
     let bytes = match kind {
         0 | 1 => {
             let stream = guest.effective_stream().ok_or(Status::NotFound)?;
@@ -143,7 +145,7 @@ fn set_buffer(call: &mut Call<'_>, kind: u32, start: usize, size: usize, bytes: 
     };
     let guest = call.data();
     let stream = guest.effective_stream().ok_or(Status::NotFound)?;
-    let mut node = guest.node.borrow_mut();
+    let mut node = guest.node.lock();
     let half: &mut Half = node.stream(stream).half(side);
     let body = half.body().ok_or(Status::NotFound)?;
     if start == 0 {
@@ -158,7 +160,7 @@ fn set_buffer(call: &mut Call<'_>, kind: u32, start: usize, size: usize, bytes: 
 
 /// A property: what the test has set, then what the plugin has set, then what Envoy knows.
 fn property(guest: &Guest, path: &[u8]) -> Option<Vec<u8>> {
-    let mut node = guest.node.borrow_mut();
+    let mut node = guest.node.lock();
     if let Some(value) = node.properties.get(path) {
         return Some(value.clone());
     }

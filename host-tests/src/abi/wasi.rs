@@ -50,7 +50,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         "clock_time_get",
         |mut c: Caller<'_, Guest>, clock: u32, _precision: u64, address: u32| {
             let now = {
-                let node = c.data().node.borrow();
+                let node = c.data().node.lock();
                 match clock {
                     0 => node.clock.realtime_nanos(),
                     1 => node.clock.monotonic_nanos(),
@@ -119,7 +119,7 @@ fn errno(result: Result<(), Fault>) -> wasmtime::Result<u32> {
 
 /// The environment as NUL-terminated `name=value` strings.
 fn environment(call: &Call<'_>) -> Vec<Vec<u8>> {
-    let node = call.data().node.borrow();
+    let node = call.data().node.lock();
     let variables = node.options.environment.iter();
     variables
         .map(|(name, value)| format!("{name}={value}\0").into_bytes())

@@ -1,8 +1,7 @@
 //! The Tenant Manager of a case, as a scripted cluster.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use corpus::answer::{Answer, Fault};
@@ -14,7 +13,7 @@ const DEFAULT_PATH: &str = "/tenants/{tenantId}/services/{service}/settings";
 
 /// Answers lookups from the case, and remembers them.
 #[derive(Debug, Clone)]
-pub(crate) struct TenantManager(Rc<RefCell<State>>);
+pub(crate) struct TenantManager(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -32,7 +31,7 @@ impl TenantManager {
         let service = config.pointer("/service").and_then(Value::as_str).unwrap_or_default();
         let path = path.unwrap_or(DEFAULT_PATH).replace("{service}", service);
         let (before, after) = path.split_once("{tenantId}").unwrap_or((&path, ""));
-        Self(Rc::new(RefCell::new(State {
+        Self(Arc::new(Mutex::new(State {
             tenants,
             around_id: (before.to_owned(), after.to_owned()),
             received: Vec::new(),
@@ -40,24 +39,28 @@ impl TenantManager {
         })))
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Answers differently about these tenants from now on.
     pub(crate) fn change(&self, tenants: &BTreeMap<String, Answer>) {
-        self.0.borrow_mut().tenants.extend(tenants.clone());
+        self.state().tenants.extend(tenants.clone());
     }
 
     /// Takes the lookups received since the last time.
     pub(crate) fn take_received(&self) -> Vec<PeerRequest> {
-        std::mem::take(&mut self.0.borrow_mut().received)
+        std::mem::take(&mut self.state().received)
     }
 
     /// Paths that were asked for and are not the configured one.
     pub(crate) fn strange_paths(&self) -> Vec<String> {
-        self.0.borrow().strange_paths.clone()
+        self.state().strange_paths.clone()
     }
 
     /// Answers one lookup.
     pub(crate) fn answer(&self, request: &PeerRequest) -> tiny_envoy::Answer {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state();
         state.received.push(request.clone());
         let path = request.path();
         let (before, after) = &state.around_id;

@@ -7,7 +7,8 @@ use crate::world::{World, assert_unavailable, config, forwarded_for, ms};
 
 /// Two places for one tenant, sixteen in all, and a Tenant Manager that takes 100 ms.
 fn sixteen_places() -> World {
-    let patch = json!({ "tenant_manager": { "max_waiters": 16 } });
+    // However many lookups fail here, the circuit stays closed.
+    let patch = json!({ "tenant_manager": { "max_waiters": 16, "breaker": { "threshold": 1000 } } });
     let world = World::start(&config(patch), |builder| builder.workers(2));
     for tenant in (0..20).map(name) {
         world.answer(

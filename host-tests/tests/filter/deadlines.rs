@@ -3,32 +3,17 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tiny_envoy::{FailurePolicy, StreamId};
+use tiny_envoy::StreamId;
 
-use crate::world::{ACCOUNTS, GRACE, TIMEOUT, World, assert_unavailable, config, forwarded_for, ms, world};
+use crate::world::{ACCOUNTS, GRACE, TIMEOUT, World, assert_unavailable, forwarded_for, ms, world};
 
 /// Where the filter numbers the queues of a node's VMs.
 const QUEUE_NUMBER: &str = "tenantgate.queue.number";
 
-/// Enough for every callback of a configuration with one HMAC key, and for few headers.
-const LITTLE_FUEL: u64 = 50_000_000;
-
-/// Headers that take more than [`LITTLE_FUEL`] to look at.
-const MANY_HEADERS: usize = 200_000;
-
 /// A world whose worker 1 never gets a lookup going: what it puts on its queue goes to the VM of
 /// worker 0. Hosts end every callout at its timeout, so this is how an answer is lost for good.
 fn lookups_get_lost() -> World {
-    let only_hmac = json!({ "auth": { "issuers": [{
-        "issuer": "https://hmac.example.com", "algorithms": ["HS256"], "tenants": "any",
-        "jwks": { "inline": { "$keys": ["main-hs256"] } },
-    }] } });
-    let mut world = World::start(&config(only_hmac), |builder| {
-        builder
-            .workers(2)
-            .failure_policy(FailurePolicy::Reload(Duration::ZERO))
-            .fuel_per_call(LITTLE_FUEL)
-    });
+    let mut world = World::of_mortals(2, json!({}));
     // Queues are numbered in the order of loading: the canary has 1, worker 0 has 2.
     let last = u64::try_from(world.envoy.workers()).expect("few workers") + 2;
     let counted = world.envoy.shared_data()[QUEUE_NUMBER.as_bytes()].value.clone();
@@ -37,12 +22,7 @@ fn lookups_get_lost() -> World {
         last.to_le_bytes(),
         "the number of queues after the main thread's"
     );
-    let mut killer = world.envoy.get(ACCOUNTS);
-    for n in 0..MANY_HEADERS {
-        killer = killer.header("x-tenant-many", n.to_string());
-    }
-    killer.send();
-    assert_eq!(world.envoy.deaths().len(), 1, "worker 0 runs out of fuel");
+    world.kill(0);
     world.envoy.set_shared_data(QUEUE_NUMBER, 2_u64.to_le_bytes());
     world.envoy.get("/health").run().forwarded();
     world

@@ -1,7 +1,7 @@
 //! Lookups whose ends and beginnings cross: streams gone, tenants mixed, hosts that refuse.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::json;
 use tiny_envoy::{Answer, Outcome, PeerRequest};
@@ -94,13 +94,13 @@ fn lookups_of_the_same_tenant_on_two_workers_do_not_mix() {
 
 #[test]
 fn a_cluster_without_endpoints_is_unavailable_and_nothing_is_remembered() {
-    let asked = Rc::new(Cell::new(0));
-    let has_endpoints = Rc::new(Cell::new(false));
-    let (count, up) = (Rc::clone(&asked), Rc::clone(&has_endpoints));
+    let asked = Arc::new(AtomicI32::new(0));
+    let has_endpoints = Arc::new(AtomicBool::new(false));
+    let (count, up) = (Arc::clone(&asked), Arc::clone(&has_endpoints));
     let mut world = World::start(&config(json!({})), |builder| {
         builder.cluster("tenant-manager", move |_: &PeerRequest| {
-            count.set(count.get() + 1);
-            if up.get() {
+            count.fetch_add(1, Ordering::Relaxed);
+            if up.load(Ordering::Relaxed) {
                 Answer::json(200, RECORD)
             } else {
                 Answer::no_endpoints()
@@ -116,9 +116,9 @@ fn a_cluster_without_endpoints_is_unavailable_and_nothing_is_remembered() {
             assert!(world.envoy.upstream_saw(stream).is_none());
         }
         assert_eq!(world.envoy.elapsed(), now, "at once");
-        assert_eq!(asked.get(), times);
+        assert_eq!(asked.load(Ordering::Relaxed), times);
     }
-    has_endpoints.set(true);
+    has_endpoints.store(true, Ordering::Relaxed);
     assert_eq!(forwarded_for(world.run("acme")), "acme");
     let unreachable = world.envoy.metric("tenant_connection_errors_total.reason=unreachable~");
     assert_eq!(unreachable, Some(3));
@@ -141,11 +141,12 @@ fn an_unknown_cluster_is_unavailable_and_nothing_is_remembered() {
 #[test]
 fn the_api_key_that_worked_last_is_tried_first() {
     let keys = json!({ "tenant_manager": { "api_keys": [{ "value": "old-key" }, { "value": "new-key" }] } });
-    let valid = Rc::new(Cell::new("new-key"));
-    let accepted = Rc::clone(&valid);
+    let valid = Arc::new(Mutex::new("new-key"));
+    let accepted = Arc::clone(&valid);
     let mut world = World::start(&config(keys), |builder| {
         builder.cluster("tenant-manager", move |request: &PeerRequest| {
-            if request.headers.get("x-api-key") == Some(accepted.get().as_bytes()) {
+            let accepted = accepted.lock().unwrap_or_else(PoisonError::into_inner);
+            if request.headers.get("x-api-key") == Some(accepted.as_bytes()) {
                 Answer::json(200, RECORD)
             } else {
                 Answer::status(401)
@@ -163,12 +164,17 @@ fn the_api_key_that_worked_last_is_tried_first() {
     };
     assert_eq!(tried(&mut world, "tenant-1"), ["old-key", "new-key"]);
     assert_eq!(tried(&mut world, "tenant-2"), ["new-key"]);
-    valid.set("old-key");
+    *valid.lock().unwrap_or_else(PoisonError::into_inner) = "old-key";
     assert_eq!(tried(&mut world, "tenant-3"), ["new-key", "old-key"]);
     assert_eq!(tried(&mut world, "tenant-4"), ["old-key"]);
-    valid.set("none-of-them");
+    *valid.lock().unwrap_or_else(PoisonError::into_inner) = "none-of-them";
+    let before = world.envoy.callouts().len();
     assert_unavailable(world.run("tenant-5"), "TENANT_MANAGER_UNAVAILABLE");
-    valid.set("new-key");
-    assert_eq!(forwarded_for(world.run("tenant-5")), "tenant-5");
+    assert_eq!(world.envoy.callouts().len(), before + 2, "each key once");
+    *valid.lock().unwrap_or_else(PoisonError::into_inner) = "new-key";
+    assert_unavailable(world.run("tenant-6"), "TENANT_MANAGER_UNAVAILABLE");
+    assert_eq!(world.envoy.callouts().len(), before + 2, "nobody asks for a second");
+    world.envoy.advance(ms(1_000));
+    assert_eq!(tried(&mut world, "tenant-5"), ["old-key", "new-key"]);
     world.assert_healthy();
 }

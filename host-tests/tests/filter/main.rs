@@ -6,13 +6,16 @@
 
 mod barrier;
 mod bounds;
+mod breaker;
 mod budget;
 mod counters;
 mod deadlines;
 mod dice;
+mod freshness;
 mod hostile;
 mod keys;
 mod lookups;
+mod node_cache;
 mod refusing_host;
 mod secrets;
 mod signatures;

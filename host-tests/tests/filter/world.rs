@@ -5,7 +5,9 @@ use std::time::Duration;
 use corpus::case::{Case, Made, Suite, Token};
 use corpus::mint::Keys;
 use serde_json::{Value, json};
-use tiny_envoy::{Builder, LocalReply, Outcome, PeerRequest, Plugin, RequestBuilder, StreamId, TinyEnvoy};
+use tiny_envoy::{
+    Builder, FailurePolicy, LocalReply, Outcome, PeerRequest, Plugin, RequestBuilder, StreamId, TinyEnvoy,
+};
 
 use crate::tenant_manager::TenantManager;
 
@@ -16,6 +18,16 @@ pub(crate) const TIMEOUT: Duration = ms(500);
 pub(crate) const GRACE: Duration = ms(500);
 
 pub(crate) const ACCOUNTS: &str = "/v1/accounts";
+
+/// Where events arrive in [`with_events`].
+pub(crate) const EVENTS: &str = "/-/tenantgate/events";
+pub(crate) const EVENTS_KEY: &str = "planted-events-key";
+
+/// Enough for every callback of [`mortal`] workers, and for few headers.
+const LITTLE_FUEL: u64 = 50_000_000;
+
+/// Headers that take more than [`LITTLE_FUEL`] to look at.
+const MANY_HEADERS: usize = 200_000;
 
 /// One Envoy and the Tenant Manager that it asks.
 pub(crate) struct World {
@@ -34,6 +46,24 @@ pub(crate) fn config(patch: Value) -> Value {
     let case: Case = serde_json::from_value(json!({ "name": "" })).expect("a case");
     let merged = corpus::merged_config(&corpus.base, &suite, &case);
     Keys::shared().expand_config(&merged).expect("keys that exist")
+}
+
+/// The base configuration under a patch, with an events listener in the environment `staging`, and
+/// slugs told to the upstream.
+pub(crate) fn with_events(mut patch: Value) -> Value {
+    patch["environment"] = json!("staging");
+    patch["events"] = json!({ "path": EVENTS, "api_keys": [{ "value": EVENTS_KEY }] });
+    patch["scope"]["emit"]["slug"] = json!("x-tenant-slug");
+    config(patch)
+}
+
+/// A configuration with one HMAC key, whose workers [`World::kill`] can kill.
+pub(crate) fn mortal(mut patch: Value) -> Value {
+    patch["auth"] = json!({ "issuers": [{
+        "issuer": "https://hmac.example.com", "algorithms": ["HS256"], "tenants": "any",
+        "jwks": { "inline": { "$keys": ["main-hs256"] } },
+    }] });
+    with_events(patch)
 }
 
 /// The finished filter.
@@ -61,6 +91,32 @@ impl World {
             .start()
             .unwrap_or_else(|error| panic!("the plugin does not start: {error}: {:#?}", error.logs));
         Self { envoy, manager }
+    }
+
+    /// A world of so many workers under a patch of [`with_events`].
+    pub(crate) fn with_workers(count: usize, patch: Value) -> Self {
+        Self::start(&with_events(patch), |builder| builder.workers(count))
+    }
+
+    /// A world whose workers can be killed, and are loaded anew at their next request.
+    pub(crate) fn of_mortals(count: usize, patch: Value) -> Self {
+        Self::start(&mortal(patch), |builder| {
+            builder
+                .workers(count)
+                .failure_policy(FailurePolicy::Reload(Duration::ZERO))
+                .fuel_per_call(LITTLE_FUEL)
+        })
+    }
+
+    /// The VM of a worker dies, and what it had begun with it.
+    pub(crate) fn kill(&mut self, worker: usize) {
+        let deaths = self.envoy.deaths().len();
+        let mut killer = self.envoy.get(ACCOUNTS).worker(worker);
+        for n in 0..MANY_HEADERS {
+            killer = killer.header("x-tenant-many", n.to_string());
+        }
+        killer.send();
+        assert_eq!(self.envoy.deaths().len(), deaths + 1, "it runs out of fuel");
     }
 
     /// From now on the Tenant Manager answers this about a tenant.
@@ -100,6 +156,56 @@ impl World {
         self.request("GET", tenant).run()
     }
 
+    /// Sends a request by a tenant to a worker and gives what becomes of it at once.
+    #[track_caller]
+    pub(crate) fn ask_now(&mut self, tenant: &str, worker: usize) -> Outcome {
+        let stream = self.ask(tenant, worker);
+        self.envoy.outcome(stream)
+    }
+
+    /// Sends a request by a tenant to a worker and waits for what comes of it.
+    pub(crate) fn run_on(&mut self, tenant: &str, worker: usize) -> Outcome {
+        let stream = self.ask(tenant, worker);
+        self.envoy.decide(stream)
+    }
+
+    /// A record of this tenant with this slug is what the Tenant Manager has from now on.
+    pub(crate) fn record(&self, tenant: &str, slug: &str) {
+        self.answer(tenant, json!({ "record": record(tenant, slug) }));
+    }
+
+    /// The same, after a while.
+    pub(crate) fn slow_record(&self, tenant: &str, slug: &str, delay_ms: u64) {
+        self.answer(tenant, json!({ "record": record(tenant, slug), "delay_ms": delay_ms }));
+    }
+
+    /// How often the Tenant Manager has been asked since the last time.
+    pub(crate) fn asked(&mut self) -> usize {
+        self.envoy.settle();
+        self.manager.take_received().len()
+    }
+
+    /// Sends events to a worker, and gives the reply at once: nothing else has happened since.
+    #[track_caller]
+    pub(crate) fn tell(&mut self, worker: usize, events: &Value) -> LocalReply {
+        let stream = self
+            .envoy
+            .post(EVENTS)
+            .worker(worker)
+            .header("x-api-key", EVENTS_KEY)
+            .body(events.to_string())
+            .send();
+        self.envoy.outcome(stream).replied()
+    }
+
+    /// Sends events to a worker that takes every one of them, or passes it over.
+    #[track_caller]
+    pub(crate) fn told(&mut self, worker: usize, events: &Value) -> Value {
+        let reply = self.tell(worker, events);
+        assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
+        serde_json::from_slice(&reply.body).expect("JSON")
+    }
+
     /// Nothing happens by itself any more: no tick, no callout, for a minute.
     #[track_caller]
     pub(crate) fn assert_quiet(&mut self) {
@@ -129,6 +235,28 @@ impl World {
             .filter(|stream| pending.contains(stream))
             .collect()
     }
+}
+
+/// A record with a slug.
+pub(crate) fn record(tenant: &str, slug: &str) -> Value {
+    json!({ "id": tenant, "tenantSlug": slug, "databases": { "onboarding": {} } })
+}
+
+/// The slug that a forwarded request was forwarded with.
+#[track_caller]
+pub(crate) fn slug(outcome: Outcome) -> String {
+    let request = outcome.forwarded();
+    request.headers.text("x-tenant-slug").expect("a slug")
+}
+
+/// `retry-after` of a denial, in seconds.
+#[track_caller]
+pub(crate) fn retry_after(outcome: Outcome) -> u64 {
+    let reply = outcome.replied();
+    let seconds = reply.headers.text("retry-after");
+    seconds
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| panic!("when? {reply:?}"))
 }
 
 /// Status and `code` of a denial.

@@ -1,7 +1,9 @@
 //! The tiny Envoy against the facts measured on the real one, with guests made for the purpose.
 
+mod bodies;
 mod callouts;
 mod headers;
+mod interleaving;
 mod pausing;
 mod probe;
 mod replies;

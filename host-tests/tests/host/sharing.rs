@@ -157,6 +157,41 @@ fn stats_are_shared_and_each_definition_gives_a_new_id() {
 }
 
 #[test]
+fn a_rejected_stat_can_be_defined_and_changed_and_stays_0() {
+    let change = "(call $note @'define' (call $define_metric (i32.const 1) @'tiny_level' (i32.const 32)))
+         (call $note @'record' (call $record_metric (i32.load (i32.const 32)) (i64.const 7)))
+         (call $note @'increment' (call $increment_metric (i32.load (i32.const 32)) (i64.const 1)))
+         (call $note @'get' (call $get_metric (i32.load (i32.const 32)) (i32.const 40)))
+         (call $note @'value' (i32.load (i32.const 40)))
+         (drop (call $define_metric (i32.const 0) @'tiny_level_too' (i32.const 32)))
+         (call $note @'by zero' (call $increment_metric (i32.load (i32.const 32)) (i64.const 0)))
+         (drop (call $define_metric (i32.const 2) @'tiny_level_ms' (i32.const 32)))
+         (call $note @'sample' (call $record_metric (i32.load (i32.const 32)) (i64.const 7)))
+         (i32.const 0)";
+    let mut seen = Vec::new();
+    for prefix in ["tiny_level", "other"] {
+        let probe = Probe::new().on("request_headers", change);
+        let mut envoy = probe.world().reject_stats(prefix).start().expect("a world");
+        envoy.get("/").send();
+        seen.push((envoy.metric("tiny_level"), envoy.histogram("tiny_level_ms")));
+        let value = if prefix == "other" { "value 8" } else { "value 0" };
+        assert_eq!(
+            own_notes(&envoy),
+            [
+                "define 0",
+                "record 0",
+                "increment 0",
+                "get 0",
+                value,
+                "by zero 2",
+                "sample 0"
+            ]
+        );
+    }
+    assert_eq!(seen, [(None, None), (Some(8), Some(vec![7]))]);
+}
+
+#[test]
 fn every_worker_and_the_main_thread_tick_until_the_period_is_zero() {
     let mut envoy = Probe::new()
         .with("(global $ticks (mut i32) (i32.const 0))\n")

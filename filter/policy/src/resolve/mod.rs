@@ -151,6 +151,9 @@ impl Resolver {
             }
             other => other,
         };
+        if seen.as_ref().is_none_or(|held| held.age != Age::Stale) {
+            node.count(Counter::CacheLookups(Level::Local, CacheOutcome::Miss));
+        }
         let view = self.view(tenant, now_ms, node);
         if let Some(known) = self.known(manager, tenant, (seen, view.as_ref()), now_ms, node) {
             return known;
@@ -219,7 +222,7 @@ impl Resolver {
         node: &impl Node,
     ) -> Option<Resolution> {
         if let Some(order) = view.and_then(|view| view.order.as_ref()) {
-            let outcome = self.adopt(tenant, order, now_ms)?;
+            let outcome = self.adopt(tenant, order, now_ms, node)?;
             return Some(hit(outcome, Age::Fresh, Level::Shared, node));
         }
         let shared = view.and_then(|view| view.answer.as_ref());
@@ -229,7 +232,7 @@ impl Resolver {
         });
         match (age, held) {
             (Age::Fresh, _) => {
-                let outcome = self.adopt(tenant, shared?, now_ms)?;
+                let outcome = self.adopt(tenant, shared?, now_ms, node)?;
                 Some(hit(outcome, Age::Fresh, Level::Shared, node))
             }
             // The node has nothing older than this worker unless the worker's entry found no place there.
@@ -238,7 +241,7 @@ impl Resolver {
                 Some(hit(outcome, Age::Stale, Level::Local, node))
             }
             (Age::Stale, _) => {
-                let outcome = self.adopt(tenant, shared?, now_ms)?;
+                let outcome = self.adopt(tenant, shared?, now_ms, node)?;
                 self.refresh(manager, tenant, view, now_ms, node);
                 Some(hit(outcome, Age::Stale, Level::Shared, node))
             }
@@ -247,9 +250,9 @@ impl Resolver {
     }
 
     /// Takes what the node knows over into this worker's cache.
-    fn adopt(&mut self, tenant: &TenantId, entry: &Entry, now_ms: u64) -> Option<Rc<Outcome>> {
+    fn adopt(&mut self, tenant: &TenantId, entry: &Entry, now_ms: u64, node: &impl Node) -> Option<Rc<Outcome>> {
         let outcome = Rc::new(entry.verdict.clone()?.outcome());
-        self.local.insert(tenant.clone(), Rc::clone(&outcome), entry.times, now_ms);
+        self.remember(tenant.clone(), Rc::clone(&outcome), entry.times, now_ms, node);
         Some(outcome)
     }
 
@@ -328,16 +331,17 @@ impl Resolver {
             return outcome;
         }
         let shared = view.and_then(|view| view.answer.as_ref()).and_then(known);
+        let shared = shared.map(|(outcome, age)| (outcome, age, Level::Shared));
         let last = shared.or_else(|| {
             let held = self.local.look(tenant, now_ms)?;
-            Some((held.outcome, held.age))
+            Some((held.outcome, held.age, Level::Local))
         });
         match last {
-            Some((outcome, _)) if !outcome.refuses() => {
-                node.count(Counter::CacheLookups(Level::Shared, CacheOutcome::Fallback));
+            Some((outcome, _, level)) if !outcome.refuses() => {
+                node.count(Counter::CacheLookups(level, CacheOutcome::Fallback));
                 outcome
             }
-            Some((outcome, age)) if age == Age::Fresh || manager.allow_unavailable => outcome,
+            Some((outcome, age, _)) if age == Age::Fresh || manager.allow_unavailable => outcome,
             Some(_) | None => Rc::new(Outcome::Unavailable(unavailable)),
         }
     }

@@ -268,7 +268,8 @@ impl Set {
                 .any(|entry| entry.tenant == tenant && entry.is_record() && !entry.is_spent(base, now_ms))
     }
 
-    /// Takes out what the Tenant Manager has said of a tenant. Gives whether there was a record.
+    /// Takes out what the Tenant Manager has said of a tenant to anybody. Gives whether there was a
+    /// record.
     pub(super) fn forget(&mut self, tenant: &str, base: u64, now_ms: u64) -> bool {
         let had = self
             .entries

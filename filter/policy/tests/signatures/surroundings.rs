@@ -3,8 +3,7 @@
 use std::cell::Cell;
 
 use native_signature::{Refused, verify};
-use tenant_policy::node::{Node, NotWritten, Shared, SignatureCheck, Version};
-use tenant_policy::telemetry::{Counter, Gauge, Histogram};
+use tenant_policy::node::{Node, SignatureCheck};
 
 /// A host that checks signatures by itself, as Envoy does, or one that does not.
 #[derive(Debug)]
@@ -48,28 +47,6 @@ impl Node for Host {
     fn random(&self) -> u32 {
         0
     }
-
-    fn add(&self, _: Counter, _: u64) {}
-
-    fn adjust(&self, _: Gauge, _: i64) {}
-
-    fn set(&self, _: Gauge, _: u64) {}
-
-    fn observe(&self, _: Histogram, _: u64) {}
-
-    fn shared(&self, _: &str) -> Shared {
-        Shared::NOTHING
-    }
-
-    fn share(&self, _: &str, _: &[u8], _: Version) -> Result<(), NotWritten> {
-        Err(NotWritten::Refused)
-    }
-
-    fn bell(&self) -> Option<u64> {
-        None
-    }
-
-    fn ring(&self) {}
 
     fn verify_signature(&self, check: &SignatureCheck<'_>) -> Option<bool> {
         if !self.checks {
