@@ -9,6 +9,8 @@ use crate::denial::Code;
 use crate::errand::{Answer, Answered};
 use crate::world::{NOW, World};
 
+mod tenants;
+
 fn engine(patch: &Value) -> Engine {
     let mut document = json!({
         "version": "v1", "enabled": true, "service": "ledger",

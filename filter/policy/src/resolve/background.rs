@@ -105,3 +105,6 @@ impl Resolver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,8 @@ struct State {
     /// Which Tenant Manager it is about, by hash.
     of: u64,
     phase: Phase,
+    /// How often it has opened.
+    openings: u32,
     paused_until_ms: u64,
     preferred_key: u8,
 }
@@ -49,7 +51,8 @@ impl Default for Phase {
 /// What a lookup was let through as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Permit {
-    Ordinary,
+    /// While the circuit had opened so many times.
+    Ordinary(u32),
     /// The probe whose lease ends then.
     Probe(u64),
 }
@@ -105,7 +108,7 @@ impl Gate {
             }
             let key = usize::from(state.preferred_key).min(manager.api_keys.len().saturating_sub(1));
             let free_at_ms = match state.phase {
-                Phase::Closed { .. } => return Ok((Permit::Ordinary, key)),
+                Phase::Closed { .. } => return Ok((Permit::Ordinary(state.openings), key)),
                 Phase::Open { until_ms } => until_ms,
                 Phase::HalfOpen { probe_until_ms } => probe_until_ms,
             };
@@ -144,7 +147,10 @@ impl Gate {
             if let Health::Unclear(pause_ms @ 1..) = health {
                 state.paused_until_ms = state.paused_until_ms.max(now_ms.saturating_add(pause_ms));
             }
-            state.phase = next(before.phase, permit, health, manager, now_ms);
+            state.phase = next(&before, permit, health, manager, now_ms);
+            if let (Phase::Closed { .. }, Phase::Open { .. }) = (before.phase, state.phase) {
+                state.openings = before.openings.wrapping_add(1);
+            }
             if state == before {
                 return None;
             }
@@ -177,11 +183,13 @@ impl Gate {
     }
 }
 
-fn next(phase: Phase, permit: Permit, health: Health, manager: &TenantManager, now_ms: u64) -> Phase {
+fn next(state: &State, permit: Permit, health: Health, manager: &TenantManager, now_ms: u64) -> Phase {
     let open = Phase::Open {
         until_ms: now_ms.saturating_add(manager.breaker.open_ms),
     };
-    match (phase, permit, health) {
+    match (state.phase, permit, health) {
+        // Of the time before it has opened.
+        (phase, Permit::Ordinary(openings), _) if openings != state.openings => phase,
         (Phase::Closed { .. }, _, Health::Good) => Phase::default(),
         (Phase::Closed { failures }, _, Health::Bad) => {
             let failures = failures.saturating_add(1);
@@ -226,3 +234,6 @@ fn told(before: Phase, after: Phase, manager: &TenantManager, node: &impl Node) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -358,3 +358,6 @@ impl Useless {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

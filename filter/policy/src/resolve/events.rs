@@ -103,3 +103,6 @@ impl Resolver {
         Ok(applied)
     }
 }
+
+#[cfg(test)]
+mod tests;

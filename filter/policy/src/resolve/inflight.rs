@@ -199,7 +199,7 @@ mod tests {
         Start {
             key: 0,
             stamp: None,
-            permit: Permit::Ordinary,
+            permit: Permit::Ordinary(0),
             now_ms,
             ends_ms: now_ms + 1_000,
         }

@@ -334,3 +334,6 @@ impl Set {
             .retain(|entry| !entry.has_passed(now_ms) && (entry.base == base || entry.is_of_later(base)));
     }
 }
+
+#[cfg(test)]
+mod tests;

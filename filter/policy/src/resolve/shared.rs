@@ -387,3 +387,6 @@ pub(super) fn fingerprint(text: &str) -> u64 {
     hasher.write(text.as_bytes());
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;

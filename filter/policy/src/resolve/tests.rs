@@ -54,10 +54,6 @@ impl Worker {
         Self { config, resolver }
     }
 
-    pub(super) fn manager(&self) -> &TenantManager {
-        self.config.tenant_manager.as_ref().unwrap()
-    }
-
     pub(super) fn resolve(&mut self, name: &str, world: &World) -> Resolution {
         let manager = self.config.tenant_manager.as_ref().unwrap();
         self.resolver
@@ -153,12 +149,6 @@ impl Bench {
             workers,
             pending: Vec::new(),
         }
-    }
-
-    /// Has a worker learn a record.
-    pub(super) fn warm(&mut self, worker: usize, name: &str) {
-        let outcome = self.workers[worker].look_up(name, 200, RECORD, &self.world);
-        assert!(is_record(&outcome));
     }
 
     pub(super) fn at(&mut self, now_ms: u64) {
