@@ -281,9 +281,11 @@ pub enum Histogram {
 impl Counter {
     /// Every counter there is, in the order of [`Counter::index`].
     pub fn all() -> impl Iterator<Item = Self> {
-        let caches = Level::ALL
-            .iter()
-            .flat_map(|level| CacheOutcome::ALL.iter().map(|outcome| Self::CacheLookups(*level, *outcome)));
+        let caches = Level::ALL.iter().flat_map(|level| {
+            CacheOutcome::ALL
+                .iter()
+                .map(|outcome| Self::CacheLookups(*level, *outcome))
+        });
         let events = EventType::ALL
             .iter()
             .flat_map(|kind| EventOutcome::ALL.iter().map(|outcome| Self::Events(*kind, *outcome)));

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
+use super::Resolver;
 use super::freshness::Age;
 use super::inflight::LookupId;
-use super::Resolver;
 use crate::config::TenantManager;
 use crate::errand::Errand;
 use crate::node::Node;

@@ -275,7 +275,9 @@ impl Table {
         if node.share(SWEEP_KEY, &lease, version).is_err() {
             return true;
         }
-        let left = (first..end).filter(|index| self.sweep(*index, layout, now_ms, node)).count();
+        let left = (first..end)
+            .filter(|index| self.sweep(*index, layout, now_ms, node))
+            .count();
         if left == 0 {
             return sweep.is_left() || end < layout.sets;
         }
