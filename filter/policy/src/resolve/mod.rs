@@ -431,6 +431,10 @@ impl Resolver {
         let Some(stamp) = lookup.stamp else {
             return Some(outcome);
         };
+        // Everything has been invalidated since: that leaves the sets as they are, with their generations.
+        if self.log.layout() != Some(stamp.layout()) {
+            return None;
+        }
         let tenant = lookup.tenant.as_str();
         match self
             .table
