@@ -116,12 +116,24 @@ impl Log {
 
     /// Hears what has changed.
     pub(super) fn listen(&mut self, node: &impl Node) -> News {
+        for _ in 0..ATTEMPTS {
+            match self.try_listen(node) {
+                Ok(news) => return news,
+                // Another worker has begun the log: what it says counts.
+                Err(NotWritten::Outpaced) => {}
+                Err(NotWritten::Refused) => break,
+            }
+        }
+        News::Everything
+    }
+
+    fn try_listen(&mut self, node: &impl Node) -> Result<News, NotWritten> {
         // Before the log is read: what is rung for later is heard later.
         let bell = node.bell();
         if let (Heard::Bell(before), Some(now), Some(_)) = (self.heard, bell, &self.known)
             && before == now
         {
-            return News::None;
+            return Ok(News::None);
         }
         let stored = node.shared(KEY);
         let heard = match bell {
@@ -129,33 +141,32 @@ impl Log {
             None => Heard::Write(stored.version.0),
         };
         if self.known.is_some() && self.heard == heard {
-            return News::None;
+            return Ok(News::None);
         }
         let Some(changes) = Changes::decode(&stored.value) else {
-            self.known = self.begin(stored.version, node);
+            self.known = None;
             self.heard = Heard::Nothing;
-            return News::Everything;
+            self.known = Some(self.begin(stored.version, node)?);
+            return Ok(News::Everything);
         };
         let news = match &self.known {
             Some(known) => changes.since(known),
             None if changes.layout.sets != self.sets => {
                 // The newest configuration has its way; what lay elsewhere is void.
                 let changes = changes.without_content(self.sets);
-                if self.write(&changes, stored.version, node).is_err() {
-                    return News::Everything;
-                }
+                self.write(&changes, stored.version, node)?;
                 self.known = Some(changes.known());
-                return News::Everything;
+                return Ok(News::Everything);
             }
             None => News::Everything,
         };
         self.known = Some(changes.known());
         self.heard = heard;
-        news
+        Ok(news)
     }
 
     /// Begins a log where there is none that can be read.
-    fn begin(&self, version: Version, node: &impl Node) -> Option<Known> {
+    fn begin(&self, version: Version, node: &impl Node) -> Result<Known, NotWritten> {
         let random = || (u64::from(node.random()) << 32) | u64::from(node.random());
         let changes = Changes {
             epoch: 0,
@@ -166,8 +177,8 @@ impl Log {
             },
             tenants: Vec::new(),
         };
-        self.write(&changes, version, node).ok()?;
-        Some(changes.known())
+        self.write(&changes, version, node)?;
+        Ok(changes.known())
     }
 
     fn write(&self, changes: &Changes, expected: Version, node: &impl Node) -> Result<(), NotWritten> {
