@@ -22,6 +22,8 @@ const TOLERANCE_MS: i64 = 5_000;
 pub(super) struct Set {
     /// Moves whenever something that a lookup may have asked about has been invalidated.
     generation: u64,
+    /// Counts the refusals that lookups have brought. A record that was asked for before is outdated.
+    refusals: u64,
     /// Until when a worker may hold a record that found no place here.
     crowded_until_ms: u64,
     entries: Vec<Entry>,
@@ -166,6 +168,11 @@ impl Set {
         self.generation
     }
 
+    /// How many refusals lookups have brought.
+    pub(super) fn refusals(&self) -> u64 {
+        self.refusals
+    }
+
     /// How many records it holds, refusals not counted.
     pub(super) fn records(&self) -> usize {
         self.entries.iter().filter(|entry| entry.is_record()).count()
@@ -268,6 +275,12 @@ impl Set {
     /// Makes every lookup under way outdated.
     pub(super) fn move_on(&mut self) {
         self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Notes that a lookup has brought a refusal: records that are on their way are outdated. Other
+    /// refusals are not, or workers that ask about a tenant that is gone would go on asking.
+    pub(super) fn refuse(&mut self) {
+        self.refusals = self.refusals.wrapping_add(1);
     }
 
     /// Notes the time of an event; false when a later one has been applied already.

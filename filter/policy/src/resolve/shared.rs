@@ -35,6 +35,7 @@ pub(super) struct Table {
 pub(super) struct Stamp {
     layout: Layout,
     generation: u64,
+    refusals: u64,
 }
 
 impl Stamp {
@@ -101,6 +102,7 @@ impl Table {
             stamp: Stamp {
                 layout,
                 generation: set.generation(),
+                refusals: set.refusals(),
             },
             order: set.order(tenant, self.scope, layout.base, now_ms).cloned(),
             answer: set.answer(tenant, self.scope, layout.base, now_ms).cloned(),
@@ -123,13 +125,15 @@ impl Table {
         let (verdict, times) = kept;
         let Layout { base, .. } = stamp.layout;
         update(tenant, stamp.layout, node, |set| {
-            if set.generation() != stamp.generation || set.order(tenant, self.scope, base, now_ms).is_some() {
+            let is_record = verdict.as_ref().is_some_and(Verdict::is_record);
+            let is_outdated =
+                set.generation() != stamp.generation || (is_record && set.refusals() != stamp.refusals);
+            if is_outdated || set.order(tenant, self.scope, base, now_ms).is_some() {
                 return Change::No(Kept::Outdated);
             }
-            let is_record = verdict.as_ref().is_some_and(Verdict::is_record);
             let refutes = !is_record && set.may_be_held(tenant, self.scope, base, now_ms);
-            if refutes {
-                set.move_on();
+            if !is_record {
+                set.refuse();
             }
             set.drop_answer(tenant, self.scope);
             let Some(verdict) = verdict.clone() else {
