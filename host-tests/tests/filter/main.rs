@@ -13,6 +13,7 @@ mod dice;
 mod hostile;
 mod keys;
 mod lookups;
+mod races;
 mod refusing_host;
 mod secrets;
 mod signatures;

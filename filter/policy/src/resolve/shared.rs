@@ -126,8 +126,7 @@ impl Table {
         let Layout { base, .. } = stamp.layout;
         update(tenant, stamp.layout, node, |set| {
             let is_record = verdict.as_ref().is_some_and(Verdict::is_record);
-            let is_outdated =
-                set.generation() != stamp.generation || (is_record && set.refusals() != stamp.refusals);
+            let is_outdated = set.generation() != stamp.generation || (is_record && set.refusals() != stamp.refusals);
             if is_outdated || set.order(tenant, self.scope, base, now_ms).is_some() {
                 return Change::No(Kept::Outdated);
             }
