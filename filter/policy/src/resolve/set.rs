@@ -309,6 +309,12 @@ impl Set {
         self.generation = self.generation.wrapping_add(1);
     }
 
+    /// Notes that a lookup has brought a refusal: records that are on their way are outdated. Other
+    /// refusals are not, or workers that ask about a tenant that is gone would go on asking.
+    pub(super) fn refuse(&mut self) {
+        self.refusals = self.refusals.wrapping_add(1);
+    }
+
     /// Notes the time of an event; false when a later one has been applied already.
     pub(super) fn mark(&mut self, tenant: &str, at_ms: i64) -> bool {
         let known = self.marks.iter().position(|mark| mark.tenant == tenant);

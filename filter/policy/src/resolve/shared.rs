@@ -11,7 +11,7 @@ use siphasher::sip::SipHasher13;
 
 use super::SWEEP_MS;
 use super::changes::{ATTEMPTS, Layout};
-use super::freshness::Times;
+use super::freshness::{Age, Times};
 use super::set::{Entry, Of, Scope, Set, Verdict};
 use crate::config::Config;
 use crate::node::{Node, NotWritten, Shared};
@@ -176,7 +176,8 @@ impl Table {
                 return Change::No(Ok(()));
             };
             let free_at_ms = entry.refreshed_until_ms.max(entry.paused_until_ms);
-            if now_ms < free_at_ms {
+            // Fresh: somebody has just refreshed it.
+            if now_ms < free_at_ms || entry.times.age(now_ms) == Age::Fresh {
                 return Change::No(Err(free_at_ms));
             }
             entry.refreshed_until_ms = until_ms;
