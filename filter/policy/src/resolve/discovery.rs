@@ -277,7 +277,7 @@ impl Resolver {
         }
         node.add(Counter::DiscoveryGone, u64::try_from(gone.len()).unwrap_or_default());
         for tenant in list {
-            self.background.push(tenant);
+            self.look_up_later(tenant, node);
         }
         Ok(())
     }

@@ -410,14 +410,12 @@ impl Resolver {
                     let until_ms = now_ms.saturating_add(lookup::SHORTEST_PAUSE_MS);
                     self.table.pause(tenant.as_str(), layout, (now_ms, until_ms), node);
                 }
+                let unavailable = match (failure, health) {
+                    (LookupFailure::RateLimited, Health::Unclear(pause_ms)) => Unavailable::Paused(pause_ms),
+                    _ => Unavailable::Failed(failure),
+                };
                 let view = self.view(tenant, now_ms, node);
-                Some(self.without_answer(
-                    manager,
-                    tenant,
-                    (view.as_ref(), Unavailable::Failed(failure)),
-                    now_ms,
-                    node,
-                ))
+                Some(self.without_answer(manager, tenant, (view.as_ref(), unavailable), now_ms, node))
             }
         };
         self.background.over(id);
@@ -568,13 +566,17 @@ impl Resolver {
             self.next_sweep_ms = (!idle).then(|| now_ms.saturating_add(SWEEP_MS));
             self.pump(manager, now_ms, node);
         }
+        if self.background.due_ms().is_some_and(|due| due <= now_ms) {
+            self.pump(manager, now_ms, node);
+        }
         self.discover(manager, now_ms, node);
     }
 
     /// When [`Resolver::tick`] has something to do, in monotonic milliseconds.
     pub(crate) fn due_ms(&self) -> Option<u64> {
         let discovery = self.discoverer.as_ref().map(Discoverer::due_ms);
-        [self.next_sweep_ms, discovery].into_iter().flatten().min()
+        let background = self.background.due_ms();
+        [self.next_sweep_ms, background, discovery].into_iter().flatten().min()
     }
 }
 

@@ -15,7 +15,7 @@ use super::freshness::{Age, Times};
 use super::set::{Entry, Of, Scope, Set, Verdict};
 use crate::config::Config;
 use crate::node::{Node, NotWritten, Shared};
-use crate::telemetry::Gauge;
+use crate::telemetry::{Counter, Gauge};
 
 const SWEEP_KEY: &str = "tenantgate.sweep";
 /// How many sets one sweep looks at: a millisecond's work.
@@ -53,6 +53,8 @@ pub(super) struct View {
     pub(super) order: Option<Entry>,
     /// What the Tenant Manager has said.
     pub(super) answer: Option<Entry>,
+    /// Whether a record of it would find a place without pushing out a fresh one.
+    pub(super) has_room: bool,
 }
 
 /// What became of an outcome that was to be stored.
@@ -106,6 +108,7 @@ impl Table {
             },
             order: set.order(tenant, self.scope, layout.base, now_ms).cloned(),
             answer: set.answer(tenant, self.scope, layout.base, now_ms).cloned(),
+            has_room: set.has_room_for(tenant, layout.base, now_ms),
         }
     }
 
@@ -359,6 +362,9 @@ fn update_set<T>(key: &str, node: &impl Node, mut work: impl FnMut(&mut Set) -> 
                 let change = count(set.records()).saturating_sub(count(before));
                 if change != 0 {
                     node.adjust(Gauge::TenantConsumersActive, change);
+                }
+                if set.evicted() > 0 {
+                    node.add(Counter::SharedEvictions, set.evicted());
                 }
                 return Ok(result);
             }
