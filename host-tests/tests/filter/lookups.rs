@@ -82,13 +82,34 @@ fn lookups_of_the_same_tenant_on_two_workers_do_not_mix() {
     );
     let on_first = world.ask("acme", 0);
     world.envoy.advance(ms(50));
+    world.answer("acme", json!({ "status": 500, "delay_ms": 10 }));
+    let on_second = world.ask("acme", 1);
+    world.envoy.advance(ms(10));
+    assert_eq!(denied(world.envoy.outcome(on_second)).0, 503);
+    assert_eq!(world.undecided(&[on_first]), [on_first]);
+    world.envoy.advance(ms(40));
+    assert_eq!(forwarded_for(world.envoy.outcome(on_first)), "acme");
+    world.assert_healthy();
+}
+
+#[test]
+fn a_record_on_its_way_while_another_worker_learns_that_the_tenant_is_gone_is_asked_for_anew() {
+    let mut world = World::start(&config(json!({})), |builder| builder.workers(2));
+    world.answer(
+        "acme",
+        json!({ "record": { "databases": { "onboarding": {} } }, "delay_ms": 100 }),
+    );
+    let on_first = world.ask("acme", 0);
+    world.envoy.advance(ms(50));
     world.answer("acme", json!({ "status": 404, "delay_ms": 10 }));
     let on_second = world.ask("acme", 1);
     world.envoy.advance(ms(10));
     assert_eq!(denied(world.envoy.outcome(on_second)).0, 404);
-    assert_eq!(world.undecided(&[on_first]), [on_first]);
     world.envoy.advance(ms(40));
-    assert_eq!(forwarded_for(world.envoy.outcome(on_first)), "acme");
+    assert_eq!(world.undecided(&[on_first]), [on_first]);
+    world.envoy.advance(ms(10));
+    assert_eq!(denied(world.envoy.outcome(on_first)).0, 404);
+    assert_eq!(world.envoy.callouts().len(), 3);
     world.assert_healthy();
 }
 
