@@ -286,6 +286,18 @@ impl World {
         Ok(())
     }
 
+    /// What of Envoy is in memory, in bytes, as Linux tells it.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let pid = self.envoy.pid().context("Envoy has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        Ok(kibibytes.context("no resident size")?.trim().parse::<u64>()? << 10)
+    }
+
     /// Stops everything, Envoy first.
     ///
     /// # Errors

@@ -156,7 +156,7 @@ async fn nobody_waits_longer_than_its_deadline_for_a_slow_tenant_manager() -> an
     let answers = names.iter().map(|name| (name.clone(), slow.clone())).collect();
     world.tenant_manager.merge(answers);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let memory_before = memory(&world).await?;
+    let memory_before = world.resident_bytes()?;
     let samples = run(&world, &accounts(&names), Duration::from_secs(6)).await?;
     for sample in &samples {
         ensure!(
@@ -166,7 +166,7 @@ async fn nobody_waits_longer_than_its_deadline_for_a_slow_tenant_manager() -> an
         ensure!(sample.took <= Duration::from_millis(1500) + SCHEDULING, "{sample:?}");
     }
     ensure!(samples.len() >= CLIENTS * 2, "{} answers", samples.len());
-    let grown = memory(&world).await?.saturating_sub(memory_before);
+    let grown = world.resident_bytes()?.saturating_sub(memory_before);
     ensure!(grown < 32 << 20, "{} requests took {grown} bytes", samples.len());
     world
         .envoy
@@ -174,9 +174,4 @@ async fn nobody_waits_longer_than_its_deadline_for_a_slow_tenant_manager() -> an
         .await?;
     world.check_workers_live().await?;
     world.stop().await
-}
-
-/// What Envoy has allocated, in bytes.
-async fn memory(world: &World) -> anyhow::Result<u64> {
-    world.envoy.stat("server.memory_physical_size").await
 }

@@ -79,9 +79,10 @@ pub(crate) fn is_addressed(events: &Events, head: &RequestHead<'_>) -> bool {
 pub(crate) fn accept(events: &Events, head: &RequestHead<'_>) -> Result<Vec<Edit>, Denial> {
     let key = head.only(API_KEY).unwrap_or_default();
     // Every key is compared in full: how long it takes says nothing of which was nearly right.
-    let is_valid = events.api_keys.iter().fold(Choice::from(0), |any, valid| {
-        any | valid.expose().as_bytes().ct_eq(key)
-    });
+    let is_valid = events
+        .api_keys
+        .iter()
+        .fold(Choice::from(0), |any, valid| any | valid.expose().as_bytes().ct_eq(key));
     if !bool::from(is_valid) {
         return Err(Denial::EventsUnauthorized);
     }
@@ -90,7 +91,9 @@ pub(crate) fn accept(events: &Events, head: &RequestHead<'_>) -> Result<Vec<Edit
     }
     let declared = head.values(b"content-length").next();
     let is_too_long = |length: &[u8]| {
-        let length = std::str::from_utf8(length).ok().and_then(|text| text.parse::<usize>().ok());
+        let length = std::str::from_utf8(length)
+            .ok()
+            .and_then(|text| text.parse::<usize>().ok());
         length.is_none_or(|length| length > MAX_BYTES)
     };
     if declared.is_some_and(is_too_long) {
@@ -295,12 +298,7 @@ fn read(config: &Config, event: &Value, node: &impl Node) -> (EventType, Result<
     }
 }
 
-fn command(
-    config: &Config,
-    event: &Event<'_>,
-    kind: EventType,
-    node: &impl Node,
-) -> Result<Command, EventOutcome> {
+fn command(config: &Config, event: &Event<'_>, kind: EventType, node: &impl Node) -> Result<Command, EventOutcome> {
     let is_here = |named: &str| {
         let here = config.environment.as_ref();
         named.is_empty() || here.is_some_and(|here| here.as_str().eq_ignore_ascii_case(named))

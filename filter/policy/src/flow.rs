@@ -139,7 +139,11 @@ impl RequestFlow {
     pub fn start(engine: &mut Engine, head: &RequestHead<'_>, node: &impl Node) -> Step {
         let grpc = head.is_grpc();
         let config = &engine.config;
-        if let Some(events) = config.events.as_ref().filter(|events| events::is_addressed(events, head)) {
+        if let Some(events) = config
+            .events
+            .as_ref()
+            .filter(|events| events::is_addressed(events, head))
+        {
             let mut edits = engine.sanitizer.edits(head, Place::Public);
             return match events::accept(events, head) {
                 Ok(more) => {
@@ -232,7 +236,14 @@ impl RequestFlow {
                         let deadline_ms = Some(wait.deadline_ms);
                         // Its seat is free before it takes another.
                         drop(wait);
-                        request.resolve(engine, tenant, (|| traceparent, deadline_ms), Vec::new(), Now::of(node), node)
+                        request.resolve(
+                            engine,
+                            tenant,
+                            (|| traceparent, deadline_ms),
+                            Vec::new(),
+                            Now::of(node),
+                            node,
+                        )
                     }
                 }
             }

@@ -132,7 +132,11 @@ impl fmt::Display for Remark {
                 shown(cluster)
             ),
             Self::CircuitClosed { cluster } => {
-                write!(f, "circuit to the tenant manager in cluster `{}` closed", shown(cluster))
+                write!(
+                    f,
+                    "circuit to the tenant manager in cluster `{}` closed",
+                    shown(cluster)
+                )
             }
             Self::ListUseless(why) => write!(f, "the list of active tenants changes nothing: {}", why.meaning()),
             Self::FetchesFail {

@@ -69,6 +69,11 @@ pub enum Counter {
     LookupsOverloaded,
     /// A bound was reached: a tenant that was still fresh left a full cache of a worker.
     CacheEvictions,
+    /// A bound was reached: a tenant that was still fresh left a full set of the node's table.
+    SharedEvictions,
+    /// A bound was reached: a tenant that was to be looked up without anybody waiting was left to the
+    /// requests for it.
+    BackgroundDropped,
     /// The circuit to the Tenant Manager opened.
     CircuitOpened,
     /// The list of active tenants changed nothing: it did not come, or could not be believed.
@@ -102,6 +107,8 @@ singles! {
     TokenCacheEvictions = "tenantgate_token_cache_evictions_total",
     LookupsOverloaded = "tenantgate_lookups_overloaded_total",
     CacheEvictions = "tenantgate_cache_evictions_total",
+    SharedEvictions = "tenantgate_shared_evictions_total",
+    BackgroundDropped = "tenantgate_background_dropped_total",
     CircuitOpened = "tenantgate_circuit_opened_total",
     DiscoveryErrors = "tenantgate_discovery_errors_total",
     DiscoveryGone = "tenantgate_discovery_gone_total",
@@ -281,9 +288,11 @@ pub enum Histogram {
 impl Counter {
     /// Every counter there is, in the order of [`Counter::index`].
     pub fn all() -> impl Iterator<Item = Self> {
-        let caches = Level::ALL
-            .iter()
-            .flat_map(|level| CacheOutcome::ALL.iter().map(|outcome| Self::CacheLookups(*level, *outcome)));
+        let caches = Level::ALL.iter().flat_map(|level| {
+            CacheOutcome::ALL
+                .iter()
+                .map(|outcome| Self::CacheLookups(*level, *outcome))
+        });
         let events = EventType::ALL
             .iter()
             .flat_map(|kind| EventOutcome::ALL.iter().map(|outcome| Self::Events(*kind, *outcome)));

@@ -34,6 +34,35 @@ fn that_the_gauge_does_not_move_is_said_as_a_warning() {
 }
 
 #[test]
+fn a_host_that_refuses_the_hostcalls_of_the_gauge_is_one_without_it() {
+    for capability in ["proxy_get_metric", "proxy_increment_metric", "proxy_define_metric"] {
+        let mut world = World::start(&with_events(json!({})), |builder| {
+            builder.workers(WORKERS).restrict_capability(capability)
+        });
+        assert!(
+            world
+                .envoy
+                .logs()
+                .iter()
+                .any(|line| line.level == Level::Warn && line.message.contains(BELL))
+        );
+        world.record("acme", "old");
+        for worker in 0..WORKERS {
+            assert_eq!(slug(world.run_on("acme", worker)), "old");
+        }
+        world.told(0, &event("tenant.suspended", "acme"));
+        for worker in 0..WORKERS {
+            assert_eq!(
+                denied(world.ask_now("acme", worker)).1,
+                "TENANT_SUSPENDED",
+                "{capability}"
+            );
+        }
+        world.assert_healthy();
+    }
+}
+
+#[test]
 fn without_the_gauge_what_one_worker_knows_all_know() {
     let mut world = rejecting(BELL);
     world.record("acme", "first");

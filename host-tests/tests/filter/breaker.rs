@@ -243,6 +243,32 @@ fn while_the_circuit_is_open_what_is_known_goes_on() {
 }
 
 #[test]
+fn where_the_operator_lets_them_unknown_tenants_pass_an_open_circuit_and_refused_ones_do_not() {
+    let mut world = World::with_workers(WORKERS, json!({ "tenant_manager": { "on_unavailable": "allow" } }));
+    world.run_on("frozen", 0).replied();
+    world.told(1, &json!({ "event_type": "tenant.suspended", "tenant_id": "acme" }));
+    world.envoy.advance(ms(11_000));
+    for n in 0..5 {
+        let tenant = format!("failing-{n}");
+        world.answer(&tenant, json!({ "status": 500 }));
+        world.run_on(&tenant, n % WORKERS).forwarded();
+    }
+    world.asked();
+    for worker in 0..WORKERS {
+        let request = world.ask_now("globex", worker).forwarded();
+        assert_eq!(
+            request.headers.get("x-tenant-resolution"),
+            Some(b"unverified".as_slice())
+        );
+        assert_eq!(denied(world.ask_now("acme", worker)).1, "TENANT_SUSPENDED");
+        // Its time as a refusal is over, but that it was refused is known.
+        assert_eq!(denied(world.ask_now("frozen", worker)).1, "TENANT_SUSPENDED");
+    }
+    assert_eq!(world.asked(), 0);
+    world.assert_healthy();
+}
+
+#[test]
 fn a_429_pauses_the_whole_node_for_as_long_as_it_says() {
     for (said, seconds) in [
         (Some("7"), 7),

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tiny_envoy::{LocalReply, Outcome, StreamId};
 
+use crate::dice::Dice;
 use crate::world::{ACCOUNTS, EVENTS, EVENTS_KEY, World, code, denied, forwarded_for, ms};
 
 const MOST_BYTES: usize = 262_144;
@@ -453,4 +454,59 @@ fn events_are_counted_by_type_and_outcome() {
         ("type=unknown~.outcome=unknown~", 1),
     ];
     assert_eq!(events, expected);
+}
+
+#[test]
+fn events_made_of_every_kind_of_nonsense_kill_nobody() {
+    const PIECES: &[&str] = &[
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        "\"",
+        "\\",
+        "null",
+        "1e999",
+        "-",
+        "true",
+        "\"event_type\"",
+        "\"type\"",
+        "\"tenant_id\"",
+        "\"tenantId\"",
+        "\"timestamp\"",
+        "\"environment\"",
+        "\"payload\"",
+        "\"service_name\"",
+        "\"tenant.suspended\"",
+        "\"tenant.updated\"",
+        "\"cache.invalidate_all\"",
+        "\"acme\"",
+        "\"ledger\"",
+        "{\"event_type\":\"tenant.updated\",\"tenant_id\":\"globex\"}",
+        "{\"event_type\":\"tenant.updated\",\"tenant_id\":\"globex\",\"timestamp\":\"9999-12-31T23:59:60+23:59\"}",
+        "{\"event_type\":\"tenant.updated\",\"tenant_id\":\"globex\",\"timestamp\":\"-9999-01-01T00:00:00Z\"}",
+        "{\"type\":\"tenant.created\",\"tenantId\":\"globex\"},",
+    ];
+    let mut dice = Dice(4);
+    let mut world = three_workers();
+    let mut statuses = std::collections::BTreeMap::new();
+    for n in 0..3_000 {
+        let mut body = dice.woven(PIECES, 12);
+        if dice.one_in(2) {
+            body = [b"[".as_slice(), &body, b"]"].concat();
+        }
+        let stream = open(&mut world, n % 3);
+        let cut = dice.below(body.len() + 1);
+        world.envoy.send_body(stream, &body[..cut]);
+        world.envoy.send_body(stream, &body[cut..]);
+        world.envoy.end(stream);
+        let status = world.envoy.outcome(stream).replied().status;
+        *statuses.entry(status).or_insert(0) += 1;
+    }
+    assert_eq!(statuses.keys().collect::<Vec<_>>(), [&200, &400], "{statuses:?}");
+    world.envoy.advance(ms(1_000));
+    assert_taken(&world.tell(2, &json!({ "type": "tenant.suspended", "tenantId": "acme" })));
+    assert_suspended_everywhere(&mut world);
 }

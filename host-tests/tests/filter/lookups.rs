@@ -74,7 +74,7 @@ fn two_lookups_at_once_answer_each_their_own() {
 }
 
 #[test]
-fn lookups_of_the_same_tenant_on_two_workers_do_not_mix() {
+fn a_record_that_was_asked_for_before_another_worker_learned_that_the_tenant_is_gone_is_asked_for_anew() {
     let mut world = World::start(&config(json!({})), |builder| builder.workers(2));
     world.answer(
         "acme",
@@ -88,7 +88,10 @@ fn lookups_of_the_same_tenant_on_two_workers_do_not_mix() {
     assert_eq!(denied(world.envoy.outcome(on_second)).0, 404);
     assert_eq!(world.undecided(&[on_first]), [on_first]);
     world.envoy.advance(ms(40));
-    assert_eq!(forwarded_for(world.envoy.outcome(on_first)), "acme");
+    assert_eq!(world.undecided(&[on_first]), [on_first], "its record is outdated");
+    world.envoy.advance(ms(10));
+    assert_eq!(denied(world.envoy.outcome(on_first)).0, 404);
+    assert_eq!(world.envoy.callouts().len(), 3);
     world.assert_healthy();
 }
 

@@ -17,6 +17,7 @@ mod event_effects;
 mod event_races;
 mod events;
 mod freshness;
+mod full_table;
 mod garbage;
 mod hostile;
 mod keys;

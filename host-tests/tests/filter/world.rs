@@ -1,7 +1,9 @@
 //! The world of the corpus' base file, patched, and requests by its tenants.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use corpus::Corpus;
 use corpus::case::{Case, Made, Suite, Token};
 use corpus::mint::Keys;
 use serde_json::{Value, json};
@@ -39,9 +41,15 @@ pub(crate) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
+/// The corpus, read once.
+fn corpus() -> &'static Corpus {
+    static CORPUS: OnceLock<Corpus> = OnceLock::new();
+    CORPUS.get_or_init(|| corpus::load(&corpus::cases_dir()).expect("the corpus loads"))
+}
+
 /// The base configuration under a JSON merge patch, its keys filled in.
 pub(crate) fn config(patch: Value) -> Value {
-    let corpus = corpus::load(&corpus::cases_dir()).expect("the corpus loads");
+    let corpus = corpus();
     let suite: Suite = serde_json::from_value(json!({ "about": "", "config": patch, "cases": [] })).expect("a suite");
     let case: Case = serde_json::from_value(json!({ "name": "" })).expect("a case");
     let merged = corpus::merged_config(&corpus.base, &suite, &case);
@@ -87,8 +95,7 @@ pub(crate) fn world(patch: Value) -> World {
 impl World {
     /// A world with this configuration; `tune` has the last word on the host.
     pub(crate) fn start(config: &Value, tune: impl FnOnce(Builder) -> Builder) -> Self {
-        let base = corpus::load(&corpus::cases_dir()).expect("the corpus loads").base;
-        let manager = TenantManager::new(config, base.tenants);
+        let manager = TenantManager::new(config, corpus().base.tenants.clone());
         let peer = manager.clone();
         let builder = TinyEnvoy::builder()
             .plugin(&plugin())

@@ -2,16 +2,22 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
+use super::Resolver;
 use super::freshness::Age;
 use super::inflight::LookupId;
-use super::Resolver;
+use super::set::Entry;
 use crate::config::TenantManager;
 use crate::errand::Errand;
 use crate::node::Node;
+use crate::telemetry::Counter;
 use crate::tenant_id::TenantId;
 
 /// How many of the queued ones are under way at once.
 const AT_ONCE: usize = 4;
+/// How many of them are looked at in one callback.
+const LOOKED_AT_ONCE: usize = 64;
+/// How soon the next ones are looked at when none is under way.
+const PAUSE_MS: u64 = 10;
 
 /// The background work of one worker.
 #[derive(Debug)]
@@ -21,6 +27,8 @@ pub(super) struct Background {
     queue: VecDeque<TenantId>,
     queued: HashSet<TenantId>,
     under_way: BTreeSet<LookupId>,
+    /// When the queue is looked at again by itself.
+    goes_on_ms: Option<u64>,
     max_queued: usize,
 }
 
@@ -33,6 +41,7 @@ impl Background {
             queue: VecDeque::new(),
             queued: HashSet::new(),
             under_way: BTreeSet::new(),
+            goes_on_ms: None,
             max_queued: usize::try_from(max_queued).unwrap_or(usize::MAX),
         }
     }
@@ -42,11 +51,22 @@ impl Background {
         self.errands.push(errand);
     }
 
-    /// Has a tenant looked up in its turn.
-    pub(super) fn push(&mut self, tenant: TenantId) {
-        if self.queue.len() < self.max_queued && self.queued.insert(tenant.clone()) {
-            self.queue.push_back(tenant);
+    /// Has a tenant looked up in its turn. Gives whether there was room for it.
+    pub(super) fn push(&mut self, tenant: TenantId) -> bool {
+        if self.queued.contains(&tenant) {
+            return true;
         }
+        if self.queue.len() >= self.max_queued {
+            return false;
+        }
+        self.queued.insert(tenant.clone());
+        self.queue.push_back(tenant);
+        true
+    }
+
+    /// When the queue is looked at again by itself, in monotonic milliseconds.
+    pub(super) fn due_ms(&self) -> Option<u64> {
+        self.goes_on_ms
     }
 
     /// Notes that a lookup is over.
@@ -72,27 +92,40 @@ impl Background {
         Some(tenant)
     }
 
-    /// Forgets what waits for its turn.
-    fn clear(&mut self) {
-        self.queue.clear();
+    /// Forgets what waits for its turn, and says how much that was.
+    fn clear(&mut self) -> usize {
         self.queued.clear();
+        std::mem::take(&mut self.queue).len()
     }
 }
 
 impl Resolver {
-    /// Begins queued lookups as far as they may be under way at once. What the node knows already is
-    /// passed over; when the Tenant Manager may not be asked, the queue is dropped: requests will ask.
+    /// Has a tenant looked up in its turn.
+    pub(super) fn look_up_later(&mut self, tenant: TenantId, node: &impl Node) {
+        if !self.background.push(tenant) {
+            node.count(Counter::BackgroundDropped);
+        }
+    }
+
+    /// Begins queued lookups as far as they may be under way at once. Passed over is what the node knows
+    /// already, what has no room in its table, and a tenant that may not be asked about; when nobody may
+    /// be asked, the queue is dropped: requests will ask.
     pub(super) fn pump(&mut self, manager: &TenantManager, now_ms: u64, node: &impl Node) {
-        while let Some(tenant) = self.background.next() {
+        self.background.goes_on_ms = None;
+        for _ in 0..LOOKED_AT_ONCE {
+            let Some(tenant) = self.background.next() else { return };
             if self.inflight.of(&tenant, now_ms).is_some() {
                 continue;
             }
             let view = self.view(&tenant, now_ms, node);
-            let is_known = view.as_ref().is_some_and(|view| {
-                let is_fresh = |entry: &super::Entry| entry.verdict.is_some() && entry.times.age(now_ms) == Age::Fresh;
-                view.order.is_some() || view.answer.as_ref().is_some_and(is_fresh)
+            let is_passed_over = view.as_ref().is_some_and(|view| {
+                let is_settled = |entry: &Entry| {
+                    let is_fresh = entry.verdict.is_some() && entry.times.age(now_ms) == Age::Fresh;
+                    is_fresh || now_ms < entry.paused_until_ms
+                };
+                !view.has_room || view.order.is_some() || view.answer.as_ref().is_some_and(is_settled)
             });
-            if is_known {
+            if is_passed_over {
                 continue;
             }
             match self.begin(manager, &tenant, view.as_ref(), now_ms, node) {
@@ -100,9 +133,15 @@ impl Resolver {
                     self.background.under_way.insert(id);
                     self.background.start(Errand::Lookup(id));
                 }
-                Err(_) => self.background.clear(),
+                Err(_) => {
+                    let dropped = self.background.clear().saturating_add(1);
+                    node.add(Counter::BackgroundDropped, u64::try_from(dropped).unwrap_or_default());
+                    return;
+                }
             }
         }
+        // A long queue is no reason to keep requests waiting.
+        self.background.goes_on_ms = Some(now_ms.saturating_add(PAUSE_MS));
     }
 }
 

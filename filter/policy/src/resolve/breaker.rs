@@ -20,6 +20,8 @@ use crate::telemetry::{Counter, Gauge};
 
 /// How many Tenant Managers a node can tell apart.
 const MANAGERS: u64 = 64;
+/// Longest that a circuit may be configured to stay open, in milliseconds; every pause is shorter.
+const LONGEST_MS: u64 = 3_600_000;
 /// The first byte of the stored state. Another number is another format, and void.
 const FORMAT: u8 = 1;
 
@@ -82,6 +84,19 @@ pub(super) enum Health {
 pub(super) struct Gate {
     of: u64,
     key: String,
+}
+
+impl State {
+    /// Whether nothing lies further in the future than the configuration allows: another plugin may have
+    /// written here, and nobody is to be locked out for ever.
+    fn is_plausible(&self, now_ms: u64) -> bool {
+        let until_ms = match self.phase {
+            Phase::Closed { .. } => 0,
+            Phase::Open { until_ms } => until_ms,
+            Phase::HalfOpen { probe_until_ms } => probe_until_ms,
+        };
+        until_ms.max(self.paused_until_ms) <= now_ms.saturating_add(LONGEST_MS)
+    }
 }
 
 impl Gate {
@@ -173,7 +188,8 @@ impl Gate {
             of: self.of,
             ..State::default()
         };
-        (state.filter(|state| state.of == self.of).unwrap_or(fresh), version)
+        let is_ours = |state: &State| state.of == self.of && state.is_plausible(node.monotonic_ms());
+        (state.filter(is_ours).unwrap_or(fresh), version)
     }
 
     fn write(&self, state: State, version: Version, node: &impl Node) -> Result<(), NotWritten> {

@@ -201,12 +201,7 @@ impl Log {
     /// # Errors
     ///
     /// [`NotWritten::Outpaced`] when the table lies elsewhere by now: the sets must be written again.
-    pub(super) fn publish(
-        &self,
-        tenants: &[&str],
-        layout: Layout,
-        node: &impl Node,
-    ) -> Result<Published, NotWritten> {
+    pub(super) fn publish(&self, tenants: &[&str], layout: Layout, node: &impl Node) -> Result<Published, NotWritten> {
         self.change(node, |changes| {
             if changes.layout != layout {
                 return Err(NotWritten::Outpaced);

@@ -8,12 +8,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Resolver;
 use super::breaker::{Health, Permit};
 use super::changes::ATTEMPTS;
 use super::events::Command;
 use super::lookup::key_headers;
 use super::shared::{Order, fingerprint};
-use super::Resolver;
 use crate::config::{Config, Discovery, TenantManager};
 use crate::errand::{Answer, Answered, Callout, Errand, GRACE_MS, deadline_ms};
 use crate::json::Object;
@@ -114,7 +114,8 @@ impl Discoverer {
             leased_until_ms: until_ms,
             ..turn
         };
-        node.share(&self.lease_key, &encoded(&turn), version).map_err(|_| until_ms)
+        node.share(&self.lease_key, &encoded(&turn), version)
+            .map_err(|_| until_ms)
     }
 
     /// Says when the next question is due, and gives the lease up.
@@ -178,7 +179,10 @@ impl Resolver {
     pub(crate) fn list_question(&mut self, config: &Config, id: ListId) -> Option<Callout> {
         let manager = config.tenant_manager.as_ref()?;
         let discoverer = self.discoverer.as_mut()?;
-        let asking = discoverer.asking.as_mut().filter(|asking| asking.id == id && asking.attempts == 0)?;
+        let asking = discoverer
+            .asking
+            .as_mut()
+            .filter(|asking| asking.id == id && asking.attempts == 0)?;
         let key = asking.key;
         Some(asking.ask(config, manager, &discoverer.settings, key, manager.timeout_ms))
     }
@@ -265,13 +269,15 @@ impl Resolver {
             of: discoverer.of,
             tenants: list.iter().map(|tenant| tenant.as_str().to_owned()).collect(),
         };
-        let written = node.share(&discoverer.list_key, &encoded(&now), version);
-        if self.obey(manager, &gone, node).is_err() || written.is_err() {
+        let list_key = discoverer.list_key.clone();
+        // Who has gone is forgotten before the list that lacks it is noted: the other way round it would
+        // never be noticed again if forgetting failed.
+        if self.obey(manager, &gone, node).is_err() || node.share(&list_key, &encoded(&now), version).is_err() {
             return Err(Useless::NotTaken);
         }
         node.add(Counter::DiscoveryGone, u64::try_from(gone.len()).unwrap_or_default());
         for tenant in list {
-            self.background.push(tenant);
+            self.look_up_later(tenant, node);
         }
         Ok(())
     }

@@ -90,7 +90,7 @@ impl Resolver {
                     };
                     touched.push(tenant.as_str());
                     if had_record && !matches!(order, Order::Refuse { .. }) {
-                        self.background.push(tenant.clone());
+                        self.look_up_later(tenant.clone(), node);
                     }
                     applied.push(true);
                 }

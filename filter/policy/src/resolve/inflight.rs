@@ -232,7 +232,9 @@ mod tests {
         let mut inflight = Inflight::new(16);
         let seats: Vec<_> = (0..2).map(|_| join(&mut inflight, "a").unwrap()).collect();
         assert!(join(&mut inflight, "a").is_err(), "an eighth per tenant");
-        let others: Vec<_> = (0..14).map(|n| join(&mut inflight, &format!("t{n}")).unwrap()).collect();
+        let others: Vec<_> = (0..14)
+            .map(|n| join(&mut inflight, &format!("t{n}")).unwrap())
+            .collect();
         assert!(join(&mut inflight, "b").is_err(), "all of them");
         drop(seats);
         assert!(join(&mut inflight, "b").is_ok());

@@ -145,8 +145,16 @@ impl Resolver {
         self.listen(node);
         let held = self.local.look(tenant, now_ms);
         let seen = match held {
-            Some(Held { outcome, age: Age::Fresh, .. }) => return hit(outcome, Age::Fresh, Level::Local, node),
-            Some(Held { outcome, age: Age::Stale, looks_up_ms }) if now_ms < looks_up_ms => {
+            Some(Held {
+                outcome,
+                age: Age::Fresh,
+                ..
+            }) => return hit(outcome, Age::Fresh, Level::Local, node),
+            Some(Held {
+                outcome,
+                age: Age::Stale,
+                looks_up_ms,
+            }) if now_ms < looks_up_ms => {
                 return hit(outcome, Age::Stale, Level::Local, node);
             }
             other => other,
@@ -207,9 +215,7 @@ impl Resolver {
     /// The outcome of a lookup, if nothing has been invalidated since it came.
     pub(crate) fn still_true(&self, tidings: &Tidings, node: &impl Node) -> Option<Rc<Outcome>> {
         let outcome = tidings.outcome.as_ref()?;
-        self.log
-            .is_current(tidings.heard, node)
-            .then(|| Rc::clone(outcome))
+        self.log.is_current(tidings.heard, node).then(|| Rc::clone(outcome))
     }
 
     /// What the node or this worker knows well enough to answer at once.
@@ -236,7 +242,14 @@ impl Resolver {
                 Some(hit(outcome, Age::Fresh, Level::Shared, node))
             }
             // The node has nothing older than this worker unless the worker's entry found no place there.
-            (_, Some(Held { outcome, age: Age::Stale, .. })) => {
+            (
+                _,
+                Some(Held {
+                    outcome,
+                    age: Age::Stale,
+                    ..
+                }),
+            ) => {
                 self.refresh(manager, tenant, view, now_ms, node);
                 Some(hit(outcome, Age::Stale, Level::Local, node))
             }
@@ -397,14 +410,12 @@ impl Resolver {
                     let until_ms = now_ms.saturating_add(lookup::SHORTEST_PAUSE_MS);
                     self.table.pause(tenant.as_str(), layout, (now_ms, until_ms), node);
                 }
+                let unavailable = match (failure, health) {
+                    (LookupFailure::RateLimited, Health::Unclear(pause_ms)) => Unavailable::Paused(pause_ms),
+                    _ => Unavailable::Failed(failure),
+                };
                 let view = self.view(tenant, now_ms, node);
-                Some(self.without_answer(
-                    manager,
-                    tenant,
-                    (view.as_ref(), Unavailable::Failed(failure)),
-                    now_ms,
-                    node,
-                ))
+                Some(self.without_answer(manager, tenant, (view.as_ref(), unavailable), now_ms, node))
             }
         };
         self.background.over(id);
@@ -463,7 +474,9 @@ impl Resolver {
             }
             Ok(Kept::Outdated) => None,
             Err(_) => {
-                let is_current = self.view(&lookup.tenant, now_ms, node).is_some_and(|view| view.stamp == stamp);
+                let is_current = self
+                    .view(&lookup.tenant, now_ms, node)
+                    .is_some_and(|view| view.stamp == stamp);
                 is_current.then_some(outcome)
             }
         }
@@ -545,9 +558,15 @@ impl Resolver {
             self.local.sweep(now_ms);
             self.inflight.sweep(now_ms);
             self.background.keep(|id| self.inflight.find(id).is_some());
-            let shared = self.log.layout().is_some_and(|layout| self.table.sweep_some(layout, now_ms, node));
+            let shared = self
+                .log
+                .layout()
+                .is_some_and(|layout| self.table.sweep_some(layout, now_ms, node));
             let idle = !shared && self.local.is_empty() && self.inflight.is_empty();
             self.next_sweep_ms = (!idle).then(|| now_ms.saturating_add(SWEEP_MS));
+            self.pump(manager, now_ms, node);
+        }
+        if self.background.due_ms().is_some_and(|due| due <= now_ms) {
             self.pump(manager, now_ms, node);
         }
         self.discover(manager, now_ms, node);
@@ -556,7 +575,8 @@ impl Resolver {
     /// When [`Resolver::tick`] has something to do, in monotonic milliseconds.
     pub(crate) fn due_ms(&self) -> Option<u64> {
         let discovery = self.discoverer.as_ref().map(Discoverer::due_ms);
-        [self.next_sweep_ms, discovery].into_iter().flatten().min()
+        let background = self.background.due_ms();
+        [self.next_sweep_ms, background, discovery].into_iter().flatten().min()
     }
 }
 

@@ -134,7 +134,10 @@ impl Record {
             let texts = text(&granted.schema).saturating_add(text(&granted.vhost));
             name.len().saturating_add(texts).saturating_add(128)
         });
-        modules.fold(text(&self.slug).saturating_add(text(&self.vhost)), usize::saturating_add)
+        modules.fold(
+            text(&self.slug).saturating_add(text(&self.vhost)),
+            usize::saturating_add,
+        )
     }
 
     /// The isolation mode; `isolated` when absent.

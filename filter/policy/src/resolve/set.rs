@@ -29,6 +29,9 @@ pub(super) struct Set {
     crowded_until_ms: u64,
     entries: Vec<Entry>,
     marks: Vec<Mark>,
+    /// How many fresh entries had to leave since it was read.
+    #[serde(skip)]
+    evicted: u64,
 }
 
 /// What is known of one tenant.
@@ -194,6 +197,19 @@ impl Set {
         self.entries.iter().filter(|entry| entry.is_record()).count()
     }
 
+    /// How many fresh entries had to leave since it was read.
+    pub(super) fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// Whether a record of the tenant would find a place without pushing out a fresh one.
+    pub(super) fn has_room_for(&self, tenant: &str, base: u64, now_ms: u64) -> bool {
+        let is_kept = |entry: &&Entry| {
+            entry.tenant != tenant && !entry.is_spent(base, now_ms) && entry.times.age(now_ms) == Age::Fresh
+        };
+        self.entries.iter().filter(is_kept).count() < WAYS
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -238,6 +254,9 @@ impl Set {
             match worst {
                 Some((place, rank)) if rank <= entry.rank() => {
                     let gone = self.entries.remove(place);
+                    if gone.times.age(now_ms) == Age::Fresh {
+                        self.evicted = self.evicted.saturating_add(1);
+                    }
                     // A worker may go on holding it; that must be known when its tenant is refused.
                     self.crowd(gone.times.spent_at_ms());
                     if rank > Rank::Record {

@@ -11,11 +11,11 @@ use siphasher::sip::SipHasher13;
 
 use super::SWEEP_MS;
 use super::changes::{ATTEMPTS, Layout};
-use super::freshness::Times;
+use super::freshness::{Age, Times};
 use super::set::{Entry, Of, Scope, Set, Verdict};
 use crate::config::Config;
 use crate::node::{Node, NotWritten, Shared};
-use crate::telemetry::Gauge;
+use crate::telemetry::{Counter, Gauge};
 
 const SWEEP_KEY: &str = "tenantgate.sweep";
 /// How many sets one sweep looks at: a millisecond's work.
@@ -53,6 +53,8 @@ pub(super) struct View {
     pub(super) order: Option<Entry>,
     /// What the Tenant Manager has said.
     pub(super) answer: Option<Entry>,
+    /// Whether a record of it would find a place without pushing out a fresh one.
+    pub(super) has_room: bool,
 }
 
 /// What became of an outcome that was to be stored.
@@ -106,6 +108,7 @@ impl Table {
             },
             order: set.order(tenant, self.scope, layout.base, now_ms).cloned(),
             answer: set.answer(tenant, self.scope, layout.base, now_ms).cloned(),
+            has_room: set.has_room_for(tenant, layout.base, now_ms),
         }
     }
 
@@ -176,7 +179,8 @@ impl Table {
                 return Change::No(Ok(()));
             };
             let free_at_ms = entry.refreshed_until_ms.max(entry.paused_until_ms);
-            if now_ms < free_at_ms {
+            // Fresh: somebody has just refreshed it.
+            if now_ms < free_at_ms || entry.times.age(now_ms) == Age::Fresh {
                 return Change::No(Err(free_at_ms));
             }
             entry.refreshed_until_ms = until_ms;
@@ -275,7 +279,9 @@ impl Table {
         if node.share(SWEEP_KEY, &lease, version).is_err() {
             return true;
         }
-        let left = (first..end).filter(|index| self.sweep(*index, layout, now_ms, node)).count();
+        let left = (first..end)
+            .filter(|index| self.sweep(*index, layout, now_ms, node))
+            .count();
         if left == 0 {
             return sweep.is_left() || end < layout.sets;
         }
@@ -356,6 +362,9 @@ fn update_set<T>(key: &str, node: &impl Node, mut work: impl FnMut(&mut Set) -> 
                 let change = count(set.records()).saturating_sub(count(before));
                 if change != 0 {
                     node.adjust(Gauge::TenantConsumersActive, change);
+                }
+                if set.evicted() > 0 {
+                    node.add(Counter::SharedEvictions, set.evicted());
                 }
                 return Ok(result);
             }

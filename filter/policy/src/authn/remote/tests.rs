@@ -274,10 +274,10 @@ fn what_is_no_set_with_a_usable_key_is_a_failure() {
     ] {
         let body = body.as_ref().map(String::as_bytes);
         let answer = Answer::Http {
-                status,
-                retry_after_seconds: None,
-                body,
-            };
+            status,
+            retry_after_seconds: None,
+            body,
+        };
         let (set, _) = read(answer, &[Algorithm::EdDsa]);
         assert_eq!(
             set.err(),

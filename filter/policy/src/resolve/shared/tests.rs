@@ -143,17 +143,25 @@ fn a_record_that_is_too_large_stays_with_its_worker_and_can_be_refuted() {
 fn a_lease_is_for_one_at_a_time_and_ends() {
     let world = World::default();
     let (table, layout) = table(&world);
+    // The records are fresh for 100 ms or so, and known for 1 s.
     let lease = |now_ms: u64| table.lease("acme", layout, (now_ms, now_ms + 100), &world);
     assert_eq!(lease(0), Ok(()), "there is nothing to agree on");
     let stamp = table.view("acme", layout, 0, &world).stamp;
-    keep(&table, stamp, found("a"), &world).unwrap();
-    assert_eq!(lease(0), Ok(()));
-    assert_eq!(lease(99), Err(100));
+    let keep = |slug: &str, now_ms: u64| {
+        let rules = config(&json!({})).tenant_manager.unwrap().cache;
+        let times = Times::of_refusal(&rules, now_ms, 100);
+        table.keep("acme", stamp, (found(slug), times), now_ms, &world).unwrap()
+    };
+    keep("a", 0);
+    assert!(lease(99).is_err(), "it is fresh");
     assert_eq!(lease(100), Ok(()));
-    keep(&table, stamp, found("b"), &world).unwrap();
-    assert_eq!(lease(101), Ok(()), "a new record has a new lease");
-    table.pause("acme", layout, (101, 5_000), &world);
-    assert_eq!(lease(300), Err(5_000));
+    assert_eq!(lease(199), Err(200));
+    assert_eq!(lease(200), Ok(()));
+    keep("b", 250);
+    assert!(lease(349).is_err(), "somebody has just refreshed it");
+    assert_eq!(lease(350), Ok(()), "a new record has a new lease");
+    table.pause("acme", layout, (351, 5_000), &world);
+    assert_eq!(lease(600), Err(5_000));
     world.refuses_writes.set(true);
     assert_eq!(lease(5_000), Err(5_000), "nobody could tell who has it");
 }

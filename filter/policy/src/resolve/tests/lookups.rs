@@ -25,7 +25,9 @@ fn one_lookup_serves_everyone_and_is_remembered() {
     assert_eq!(
         *world.counted.borrow(),
         [
+            Counter::CacheLookups(Level::Local, CacheOutcome::Miss),
             Counter::CacheLookups(Level::Shared, CacheOutcome::Miss),
+            Counter::CacheLookups(Level::Local, CacheOutcome::Miss),
             Counter::CacheLookups(Level::Shared, CacheOutcome::Miss),
             Counter::TenantConnections,
             Counter::CacheLookups(Level::Local, CacheOutcome::Hit),
