@@ -9,7 +9,7 @@ use tiny_envoy::{Answer, PeerRequest};
 use crate::world::{ACCOUNTS, World, config, world};
 
 /// All names. They are what dashboards are made of: a new name stands here too, an old one stays.
-const NAMES: [&str; 80] = [
+const NAMES: [&str; 82] = [
     "tenant_connection_errors_total.reason=bad_record~",
     "tenant_connection_errors_total.reason=rate_limited~",
     "tenant_connection_errors_total.reason=rejected~",
@@ -43,6 +43,8 @@ const NAMES: [&str; 80] = [
     "tenantgate_auth_refusals_total.reason=type~",
     "tenantgate_breaker_state",
     "tenantgate_cache_evictions_total",
+    "tenantgate_shared_evictions_total",
+    "tenantgate_background_dropped_total",
     "tenantgate_cache_lookups_total.level=local~.outcome=fallback~",
     "tenantgate_cache_lookups_total.level=local~.outcome=hit~",
     "tenantgate_cache_lookups_total.level=local~.outcome=miss~",

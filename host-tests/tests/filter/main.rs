@@ -24,6 +24,7 @@ mod keys;
 mod lookups;
 mod memory;
 mod node_cache;
+mod races;
 mod refusing_host;
 mod remains;
 mod secrets;

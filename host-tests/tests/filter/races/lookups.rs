@@ -48,6 +48,25 @@ fn a_lookup_that_learns_of_a_refusal_races_one_that_was_begun_earlier() {
 }
 
 #[test]
+fn a_lookup_that_learns_of_a_refusal_races_the_event_that_ends_it() {
+    let change = Change {
+        before: suspended(),
+        after: record(NEW),
+    };
+    explore("a refusal and its end", || {
+        // What the refusal refutes is a record that another worker holds: that is announced.
+        Race::new(Host::WithBell, &change)
+            .waits(0)
+            .knows_as(record(OLD), 1)
+            .changes()
+            .settles(0)
+            .hears(1, "tenant.activated")
+            .asks(0)
+            .scene_of_an_event()
+    });
+}
+
+#[test]
 fn two_workers_with_a_stale_record_refresh_it_once() {
     let change = Change {
         before: record(OLD),
