@@ -36,6 +36,16 @@ fn once_shows_that_every_row_is_as_expected() {
     let written = |name: &str| std::fs::read_to_string(logs.path().join(name)).expect("a log");
     assert!(written("envoy.log").contains("denied 403 TENANT_SUSPENDED"));
     assert!(written("access.log").contains("tenantgate_TENANT_SUSPENDED"));
+    for code in ["TENANT_MANAGER_UNAVAILABLE", "CIRCUIT_OPEN"] {
+        assert!(written("access.log").contains(&format!("tenantgate_{code}")), "{code}");
+    }
+    for what in [
+        "event tenant.suspended globex",
+        "event tenant.activated globex",
+        "(stale_if_error)",
+    ] {
+        assert!(table.contains(what), "{table}");
+    }
 }
 
 #[test]
@@ -60,6 +70,29 @@ impl Drop for Running {
         // It has ended already unless the test failed.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// Carries out what the demo invites to, as a shell would.
+fn pasted_events_are_taken(told: &str) {
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    for kind in ["tenant.suspended", "tenant.activated"] {
+        let is_it = |line: &&str| line.starts_with("curl") && line.contains(kind);
+        let command = told.lines().find(is_it).expect("a command").trim_end_matches("; \\");
+        let words: Vec<&str> = command.split('\'').collect();
+        let [curl, key, " -d ", event, ""] = words[..] else {
+            panic!("{command}");
+        };
+        let url = curl.trim_start_matches("curl -i ").trim_end_matches(" -H ");
+        let (name, key) = key.split_once(": ").expect("a header");
+        let reply = runtime.block_on(async {
+            let sent = client.post(url).header(name, key).body(event.to_owned()).send().await?;
+            let status = sent.status();
+            sent.text().await.map(|text| (status.as_u16(), text))
+        });
+        let (status, text) = reply.expect("a reply");
+        assert!(status == 200 && text.contains("\"applied\":1"), "{status} {text}");
     }
 }
 
@@ -94,6 +127,7 @@ fn it_stays_until_it_is_asked_to_end_and_takes_envoy_with_it() {
         told.contains(&format!("curl -X POST 'http://{admin}/logging?wasm=debug'")),
         "{told}"
     );
+    pasted_events_are_taken(&told);
     for name in ["envoy.log", "access.log"] {
         let file = logs.path().join(name);
         assert!(file.is_file() && told.contains(&file.display().to_string()), "{told}");

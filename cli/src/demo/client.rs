@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use corpus::wire::Field;
 use http::{HeaderName, HeaderValue, Request};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -29,11 +29,16 @@ pub(crate) struct Reply {
     pub(crate) body: Vec<u8>,
 }
 
-/// Sends a request without a body on a connection of its own.
+/// Sends a request on a connection of its own.
 ///
 /// # Errors
 /// When there is no reply of at most a megabyte within ten seconds.
-pub(crate) async fn send(to: SocketAddr, method: &str, target: &str, fields: &[Field]) -> Result<Reply> {
+pub(crate) async fn send(
+    to: SocketAddr,
+    (method, target): (&str, &str),
+    fields: &[Field],
+    body: impl Into<Bytes>,
+) -> Result<Reply> {
     let mut request = Request::builder()
         .method(method)
         .uri(target)
@@ -41,13 +46,13 @@ pub(crate) async fn send(to: SocketAddr, method: &str, target: &str, fields: &[F
     for (name, value) in fields {
         request = request.header(HeaderName::from_bytes(name)?, HeaderValue::from_bytes(value)?);
     }
-    let request = request.body(Empty::<Bytes>::new())?;
+    let request = request.body(Full::new(body.into()))?;
     timeout(DEADLINE, exchange(to, request))
         .await
         .with_context(|| format!("no reply within {DEADLINE:?}"))?
 }
 
-async fn exchange(to: SocketAddr, request: Request<Empty<Bytes>>) -> Result<Reply> {
+async fn exchange(to: SocketAddr, request: Request<Full<Bytes>>) -> Result<Reply> {
     let stream = TcpStream::connect(to)
         .await
         .with_context(|| format!("cannot connect to {to}"))?;

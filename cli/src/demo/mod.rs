@@ -6,6 +6,7 @@
 //! handle is dropped. Only SIGKILL leaves it no chance.
 
 mod client;
+mod events;
 mod log_files;
 mod programs;
 mod scenario;
@@ -58,7 +59,6 @@ async fn visit(world: &mut World, once: bool, mut interrupted: Pin<&mut impl Fut
         () = &mut interrupted => return Ok(ExitCode::from(INTERRUPTED)),
     };
     if !once {
-        world.restore().await?;
         invite(world)?;
         tokio::select! {
             () = interrupted => {}

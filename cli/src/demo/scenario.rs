@@ -16,14 +16,33 @@ pub(crate) struct Row {
     pub(crate) before: Option<Event>,
     /// How it is sent, and what must become of it.
     pub(crate) request: Request,
+    /// Whether it may take some time until that becomes of it: what is remembered ages, and a circuit
+    /// opens and closes by and by.
+    pub(crate) patient: bool,
+    /// Whether it must be served from a record that only serves because the Tenant Manager is
+    /// unavailable.
+    pub(crate) fallback: bool,
 }
 
-/// Something that happens to the world.
+/// Something that happens to the world. Happening again changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
     /// The Tenant Manager goes away.
     TenantManagerStops,
+    /// It is there again.
+    TenantManagerReturns,
+    /// The events listener is told of something that has happened to a tenant, and says that it has
+    /// taken it.
+    Told {
+        /// The `event_type`.
+        kind: &'static str,
+        /// The `tenant_id`.
+        tenant: &'static str,
+    },
 }
+
+/// Enough connections that every worker has some: the kernel deals them out.
+const CONNECTIONS: usize = 32;
 
 /// The rows in the order in which they are sent. Later rows rely on what earlier ones left in the
 /// filter's cache: `asks` counts the questions to the Tenant Manager.
@@ -56,6 +75,7 @@ pub(crate) fn rows() -> Vec<Row> {
         row("acme, claiming to be globex in a header")
             .token(tenant("acme"))
             .header("x-tenant-id", "globex")
+            .patiently()
             .forwarded(&[("x-tenant-id", "acme")]),
         row("no token").denied(401, "TENANT_ID_REQUIRED"),
         row("a token signed with somebody else's key")
@@ -106,7 +126,19 @@ pub(crate) fn rows() -> Vec<Row> {
         row("acme, climbing out of its storage")
             .token(tenant("acme"))
             .header("x-storage-key", "../globex/2026.pdf")
+            .patiently()
             .denied(400, "KEY_REJECTED"),
+        row("globex, suspended by an event")
+            .after(told("tenant.suspended", "globex"))
+            .token(tenant("globex"))
+            .on_every_worker()
+            .patiently()
+            .denied(403, "TENANT_SUSPENDED"),
+        row("globex, activated again by an event")
+            .after(told("tenant.activated", "globex"))
+            .token(tenant("globex"))
+            .asks(1)
+            .forwarded(&[("x-tenant-id", "globex")]),
         row("Tenant Manager stopped: umbrella, new")
             .after(Event::TenantManagerStops)
             .token(tenant("umbrella"))
@@ -114,6 +146,20 @@ pub(crate) fn rows() -> Vec<Row> {
         row("Tenant Manager stopped: acme, remembered")
             .token(tenant("acme"))
             .forwarded(&[("x-tenant-id", "acme")]),
+        row("Tenant Manager stopped: acme, too old")
+            .token(tenant("acme"))
+            .until_too_old()
+            .forwarded(&[("x-tenant-id", "acme")]),
+        row("some failures later: umbrella, still new")
+            .token(tenant("umbrella"))
+            .patiently()
+            .denied(503, "CIRCUIT_OPEN"),
+        row("Tenant Manager back: umbrella")
+            .after(Event::TenantManagerReturns)
+            .token(tenant("umbrella"))
+            .asks(1)
+            .patiently()
+            .forwarded(&[("x-tenant-id", "umbrella")]),
     ]
 }
 
@@ -125,7 +171,15 @@ impl Row {
     /// The first column: the words, then the request itself without its token.
     pub(crate) fn cells(&self) -> Cell {
         let request = &self.request;
-        let mut lines = vec![self.sent.to_owned(), format!("  {} {}", request.method, request.path)];
+        let mut lines = vec![self.sent.to_owned()];
+        if let Some(Event::Told { kind, tenant }) = self.before {
+            lines.push(format!("  event {kind} {tenant}"));
+        }
+        let often = match request.times {
+            0 | 1 => String::new(),
+            times => format!(" on {times} connections"),
+        };
+        lines.push(format!("  {} {}{often}", request.method, request.path));
         lines.extend(request.headers.iter().map(|(name, value)| format!("  {name}: {value}")));
         lines
     }
@@ -162,12 +216,32 @@ fn row(sent: &'static str) -> Draft {
         sent,
         before: None,
         request,
+        patient: false,
+        fallback: false,
     })
 }
 
 impl Draft {
     fn after(mut self, event: Event) -> Self {
         self.0.before = Some(event);
+        self
+    }
+
+    /// It is sent again until it is as expected.
+    fn patiently(mut self) -> Self {
+        self.0.patient = true;
+        self
+    }
+
+    /// It is sent again until the record that serves it is too old to serve otherwise.
+    fn until_too_old(mut self) -> Self {
+        self.0.fallback = true;
+        self.patiently()
+    }
+
+    /// It is sent so often that every worker gets it.
+    fn on_every_worker(mut self) -> Self {
+        self.0.request.times = CONNECTIONS;
         self
     }
 
@@ -225,6 +299,10 @@ impl Draft {
     }
 }
 
+fn told(kind: &'static str, tenant: &'static str) -> Event {
+    Event::Told { kind, tenant }
+}
+
 /// A valid token of that tenant.
 pub(crate) fn tenant(id: &str) -> Made {
     Made {
@@ -262,6 +340,7 @@ mod tests {
     #[test]
     fn every_refusal_that_a_newcomer_would_think_of_is_there() {
         let wanted = [
+            "CIRCUIT_OPEN",
             "KEY_REJECTED",
             "PATH_REJECTED",
             "SERVICE_NOT_CONFIGURED",
@@ -334,16 +413,50 @@ mod tests {
     }
 
     #[test]
-    fn the_tenant_manager_stops_once_and_is_not_asked_afterwards() {
+    fn the_tenant_manager_stops_once_returns_once_and_is_not_asked_in_between() {
         let rows = rows();
-        let stops: Vec<_> = rows
-            .iter()
-            .filter(|row| row.before == Some(Event::TenantManagerStops))
+        let place = |event| {
+            let places: Vec<_> = (0..rows.len())
+                .filter(|place| rows[*place].before == Some(event))
+                .collect();
+            assert_eq!(places.len(), 1, "{event:?}");
+            places[0]
+        };
+        let away = &rows[place(Event::TenantManagerStops)..place(Event::TenantManagerReturns)];
+        assert!(away.iter().all(|row| row.request.expect.tm_calls == Some(0)));
+        assert!(away.iter().any(|row| row.request.expect.forwarded.is_some()));
+        assert!(away.iter().any(|row| row.request.expect.denied.is_some()));
+        assert_eq!(away.iter().filter(|row| row.fallback).count(), 1);
+    }
+
+    #[test]
+    fn a_tenant_is_served_before_an_event_refuses_it_and_again_after_another() {
+        let rows = rows();
+        let told: Vec<_> = (0..rows.len())
+            .filter_map(|place| match rows[place].before {
+                Some(Event::Told { kind, tenant }) => Some((place, kind, tenant)),
+                _ => None,
+            })
             .collect();
-        assert_eq!(stops.len(), 1);
-        let after = rows.iter().skip_while(|row| row.before.is_none());
-        assert!(after.clone().all(|row| row.request.expect.tm_calls == Some(0)));
-        assert!(after.clone().any(|row| row.request.expect.forwarded.is_some()));
-        assert!(after.clone().any(|row| row.request.expect.denied.is_some()));
+        let [
+            (refusal, "tenant.suspended", refused),
+            (lift, "tenant.activated", lifted),
+        ] = told[..]
+        else {
+            panic!("{told:?}");
+        };
+        assert_eq!((refused, lift), (lifted, refusal + 1));
+        let is_of = |row: &Row| matches!(&row.request.token, Some(Token::Made(made)) if made.tenant.as_deref() == Some(refused));
+        let before = rows[..refusal]
+            .iter()
+            .rev()
+            .find(|row| is_of(row))
+            .expect("it is known");
+        for (row, is_served) in [(before, true), (&rows[refusal], false), (&rows[lift], true)] {
+            assert!(is_of(row), "{}", row.sent);
+            assert_eq!(row.request.expect.forwarded.is_some(), is_served, "{}", row.sent);
+        }
+        assert_eq!(rows[refusal].request.expect.tm_calls, Some(0), "nobody asks");
+        assert_eq!(rows[refusal].request.times, CONNECTIONS);
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Seen {
     pub(super) reply: Reply,
     /// What the Tenant Manager was asked meanwhile.
     pub(super) lookups: Vec<Observed>,
+    /// Whether a record has served meanwhile that would be too old if the Tenant Manager were there.
+    pub(super) fallback: bool,
 }
 
 impl Seen {
@@ -29,6 +31,7 @@ impl Seen {
             check(expect, &self.observed),
             check_lookups(expect, &self.lookups),
             self.passed_back(),
+            self.served_by(row),
         ];
         let faults: Vec<_> = judged.into_iter().filter_map(Result::err).collect();
         if faults.is_empty() {
@@ -46,6 +49,14 @@ impl Seen {
         }
     }
 
+    /// What must be served from a record that is too old is not served from another.
+    fn served_by(&self, row: &Row) -> Result<(), String> {
+        if row.fallback && !self.fallback {
+            return Err("it was not served from a record that is too old".to_owned());
+        }
+        Ok(())
+    }
+
     /// The second column: what was decided, and what is worth knowing about it.
     pub(crate) fn decision(&self) -> Cell {
         let mut lines = match &self.observed {
@@ -61,6 +72,9 @@ impl Seen {
         }
         if !self.lookups.is_empty() {
             lines.push("  (Tenant Manager asked)".to_owned());
+        }
+        if self.fallback {
+            lines.push("  (stale_if_error)".to_owned());
         }
         lines
     }

@@ -7,12 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use corpus::answer::Answer;
 use corpus::case::{Made, Token};
-use corpus::expect::Observed;
+use corpus::expect::{Observed, check};
 use corpus::mint::Keys;
-use envoy_run::{Bootstrap, Echo, Envoy, Options, Recorded, TenantManager, now};
+use envoy_run::{Bootstrap, Echo, Envoy, Options, Recorded, TENANT_EVENTS, TenantManager, now};
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
 
-use super::client;
+use super::client::{self, Reply};
+use super::events::Events;
 use super::log_files::LogFiles;
 use super::programs::Programs;
 use super::scenario::{Event, Row, tenant};
@@ -23,6 +25,20 @@ const CONFIG: &str = include_str!("../../demo/config.yaml");
 
 /// What the Tenant Manager answers.
 const TENANTS: &str = include_str!("../../demo/tenants.yaml");
+
+/// Enough to show that they know the same.
+const WORKERS: u32 = 2;
+
+/// How long a row may take to become as expected, and how often it is sent meanwhile. The times in
+/// the configuration make it some seconds.
+const PATIENCE: Duration = Duration::from_secs(15);
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// What the filter counts when a record serves because the Tenant Manager is unavailable.
+const FALLBACKS: [&str; 2] = [
+    "wasmcustom.tenantgate_cache_lookups_total.level=local~.outcome=fallback~",
+    "wasmcustom.tenantgate_cache_lookups_total.level=shared~.outcome=fallback~",
+];
 
 /// How often Envoy is looked after while somebody plays with it.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -37,6 +53,7 @@ const LAST_LINES: usize = 20;
 #[derive(Debug)]
 pub(crate) struct World {
     envoy: Envoy,
+    events: Events,
     log_files: LogFiles,
     tenant_manager: TenantManager,
     upstream: Echo,
@@ -49,21 +66,27 @@ impl World {
         let tenant_manager = TenantManager::start(tenants()?)
             .await
             .context("the Tenant Manager cannot be started")?;
+        let config = config()?;
         let bootstrap = Bootstrap::load(&programs.bootstrap)?
             .wasm(&programs.module)
-            .plugin_config(&config()?.to_string())
+            .plugin_config(&config.to_string())
             .cluster_endpoint("upstream", upstream.address())?
             .cluster_endpoint("tenant-manager", tenant_manager.address())?
             .listener_port(0)
-            .admin_port(0);
-        // One worker, so that what it has cached is what the next request meets.
+            .admin_port(0)
+            .tenant_events(0)?;
         let options = Options {
             binary: programs.envoy.clone(),
+            concurrency: WORKERS,
             ..Options::new(bootstrap)
         };
         let envoy = Envoy::start(options).await?;
         let log_files = LogFiles::start(&programs.logs, envoy.logs(), envoy.access_log())?;
+        let events = envoy
+            .listener(TENANT_EVENTS)
+            .context("there is no listener for tenant events")?;
         Ok(Self {
+            events: Events::new(&config, events)?,
             envoy,
             log_files,
             tenant_manager,
@@ -71,35 +94,68 @@ impl World {
         })
     }
 
-    /// Lets happen what happens before a row, sends its request and watches.
+    /// Lets happen what happens before a row, sends its request and watches; again and again where that
+    /// may take some time.
     pub(crate) async fn play(&mut self, row: &Row) -> Result<Seen> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let seen = self.try_play(row).await?;
+            if !row.patient || seen.verdict(row).is_ok() || Instant::now() >= deadline {
+                return Ok(seen);
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    async fn try_play(&mut self, row: &Row) -> Result<Seen> {
         match row.before {
             None => {}
             Some(Event::TenantManagerStops) => self.tenant_manager.pause().await,
+            Some(Event::TenantManagerReturns) => self.tenant_manager.resume().await?,
+            Some(Event::Told { kind, tenant }) => self.events.tell(kind, tenant).await?,
         }
+        let asked = self.tenant_manager.total();
+        let fallbacks = self.fallbacks(row).await?;
+        let (mut observed, mut reply) = self.send(row).await?;
+        for _ in 1..row.request.times {
+            // The first that is not as expected is the one to show.
+            if check(&row.request.expect, &observed).is_err() {
+                break;
+            }
+            (observed, reply) = self.send(row).await?;
+        }
+        Ok(Seen {
+            observed,
+            reply,
+            lookups: received(&self.tenant_manager.requests(), asked),
+            fallback: self.fallbacks(row).await? > fallbacks,
+        })
+    }
+
+    /// Sends a row's request once: where it ended, and what the client got.
+    async fn send(&self, row: &Row) -> Result<(Observed, Reply)> {
         let request = &row.request;
         let fields = request.field_lines(Keys::shared(), now())?;
-        let (reached, asked) = (self.upstream.total(), self.tenant_manager.total());
-        let reply = client::send(self.envoy.address(), &request.method, &request.path, &fields).await?;
+        let reached = self.upstream.total();
+        let line = (request.method.as_str(), request.path.as_str());
+        let reply = client::send(self.envoy.address(), line, &fields, "").await?;
         let arrived = received(&self.upstream.requests(), reached).pop();
         let replied = || Observed::Replied {
             status: reply.status,
             headers: reply.headers.clone(),
             body: reply.body.clone(),
         };
-        Ok(Seen {
-            observed: arrived.unwrap_or_else(replied),
-            lookups: received(&self.tenant_manager.requests(), asked),
-            reply,
-        })
+        Ok((arrived.unwrap_or_else(replied), reply))
     }
 
-    /// Makes the world whole again, for those who want to play with it.
-    pub(crate) async fn restore(&mut self) -> Result<()> {
-        self.tenant_manager
-            .resume()
-            .await
-            .context("the Tenant Manager cannot be started again")
+    /// How often a record has served because the Tenant Manager was unavailable; asked only for rows
+    /// that want to know.
+    async fn fallbacks(&self, row: &Row) -> Result<u64> {
+        if !row.fallback {
+            return Ok(0);
+        }
+        let stats = self.envoy.stats().await?;
+        Ok(FALLBACKS.iter().filter_map(|name| stats.get(*name)).sum())
     }
 
     /// What to paste into a shell: tokens that are good for an hour, and requests that use them.
@@ -131,6 +187,18 @@ impl World {
         ] {
             writeln!(text, "curl -i http://{at}{rest}")?;
         }
+        let refused_for = config()?
+            .pointer("/tenant_manager/cache/ttl_seconds")
+            .and_then(Value::as_u64);
+        writeln!(
+            text,
+            "\nAn event refuses globex on every worker, for {} s (`ttl_seconds`) or until the next event: the Tenant\n\
+             Manager of the demo goes on saying that it is active.\n\n\
+             {}; \\\n  curl -i http://{at}/v1/accounts -H \"authorization: Bearer $GLOBEX\"\n{}",
+            refused_for.unwrap_or(120),
+            self.events.command("tenant.suspended", "globex"),
+            self.events.command("tenant.activated", "globex"),
+        )?;
         writeln!(
             text,
             "\nWho was denied what stands in Envoy's log, one line each. This makes it say why, too:\n\n\
