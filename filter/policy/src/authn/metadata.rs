@@ -83,8 +83,11 @@ impl MetadataPath {
 }
 
 fn object(members: Struct) -> Map<String, Json> {
-    let members = members.fields.into_iter();
-    members.map(|(name, value)| (name, json(value))).collect()
+    let mut object = Map::new();
+    for (name, value) in members.fields {
+        object.insert(name, json(value));
+    }
+    object
 }
 
 /// A number that JSON does not have becomes null, which is no time and no tenant.

@@ -1,7 +1,5 @@
 //! What two configurations must agree on before one may use what the other has stored.
 
-use std::collections::BTreeSet;
-
 use super::{Cache, Config, Name, TenantManager};
 
 impl Config {
@@ -12,7 +10,9 @@ impl Config {
     ///
     /// Every value is on a line of its own: none can hold a line break.
     pub fn resolution_fingerprint_text(&self) -> String {
-        let modules: BTreeSet<&str> = self.modules.all().map(Name::as_str).collect();
+        let mut modules: Vec<&str> = self.modules.all().map(Name::as_str).collect();
+        modules.sort_unstable();
+        modules.dedup();
         let mut lines = vec![
             format!("service={}", self.service.as_str()),
             format!("environment={}", self.environment.as_ref().map_or("", Name::as_str)),

@@ -347,7 +347,7 @@ fn read(answer: Answer<'_>, manager: &TenantManager, fold_uuid: bool) -> (Result
         .filter(is_active)
         .filter_map(|listed| TenantId::parse(&listed.id, fold_uuid))
         .collect();
-    tenants.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+    tenants.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
     tenants.dedup();
     (Ok(tenants), Health::Good)
 }

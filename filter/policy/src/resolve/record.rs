@@ -71,20 +71,19 @@ impl Record {
             return None;
         }
         let mut brokers = wire.rabbitmq.unwrap_or_default();
-        let modules = wire
-            .databases
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|(module, database)| {
-                let Object(database) = database?;
-                let broker = brokers.remove(&module).flatten();
-                let granted = Granted {
-                    schema: database.postgresql.and_then(|postgresql| postgresql.schema),
-                    vhost: broker.and_then(|Object(broker)| broker.vhost),
-                };
-                Some((module, granted))
-            })
-            .collect();
+        // One by one: collected, they would be sorted, which they are.
+        let mut modules = BTreeMap::new();
+        for (module, database) in wire.databases.unwrap_or_default() {
+            let Some(Object(database)) = database else {
+                continue;
+            };
+            let broker = brokers.remove(&module).flatten();
+            let granted = Granted {
+                schema: database.postgresql.and_then(|postgresql| postgresql.schema),
+                vhost: broker.and_then(|Object(broker)| broker.vhost),
+            };
+            modules.insert(module, granted);
+        }
         let broker = wire.messaging.and_then(|messaging| messaging.rabbitmq);
         Some(Self {
             id: wire.id,
