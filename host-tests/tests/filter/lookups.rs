@@ -189,8 +189,13 @@ fn the_api_key_that_worked_last_is_tried_first() {
     assert_eq!(tried(&mut world, "tenant-3"), ["new-key", "old-key"]);
     assert_eq!(tried(&mut world, "tenant-4"), ["old-key"]);
     *valid.lock().unwrap_or_else(PoisonError::into_inner) = "none-of-them";
+    let before = world.envoy.callouts().len();
     assert_unavailable(world.run("tenant-5"), "TENANT_MANAGER_UNAVAILABLE");
+    assert_eq!(world.envoy.callouts().len(), before + 2, "each key once");
     *valid.lock().unwrap_or_else(PoisonError::into_inner) = "new-key";
-    assert_eq!(forwarded_for(world.run("tenant-5")), "tenant-5");
+    assert_unavailable(world.run("tenant-6"), "TENANT_MANAGER_UNAVAILABLE");
+    assert_eq!(world.envoy.callouts().len(), before + 2, "nobody asks for a second");
+    world.envoy.advance(ms(1_000));
+    assert_eq!(tried(&mut world, "tenant-5"), ["old-key", "new-key"]);
     world.assert_healthy();
 }

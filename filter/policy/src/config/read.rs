@@ -1,14 +1,14 @@
 //! From text to [`RawConfig`], with every fault of shape and not only the first: a member that
-//! does not fit is reported, taken out, and the rest is read again.
-
-use std::fmt;
+//! does not fit is reported and left out, and the rest is read all the same.
+//!
+//! Serde's derived readers are not used here: they stop at the first fault, their messages may
+//! quote a secret that stands in the wrong place, and what they grow to is a tenth of the module.
 
 use serde_json::Value;
-use serde_path_to_error::{Path, Segment};
 
 use super::error::{ConfigError, Pointer, Problem, shown};
 use super::raw::RawConfig;
-use crate::json::{self, Object};
+use crate::json;
 
 /// At most so many faults of shape are listed.
 const MAX_FAULTS: usize = 64;
@@ -21,25 +21,140 @@ pub(super) fn read(text: &[u8]) -> (RawConfig, Vec<ConfigError>) {
         Ok(document) => document,
         Err(error) => return (RawConfig::default(), vec![not_json(&error)]),
     };
-    let mut faults = Vec::new();
-    take_nulls(&mut document, &Pointer::default(), &mut faults);
-    if faults.len() >= MAX_FAULTS {
-        return (RawConfig::default(), more(faults));
+    let mut misfits = Misfits::default();
+    take_nulls(&mut document, &Pointer::default(), &mut misfits);
+    let config = RawConfig::read(document, &Pointer::default(), &mut misfits);
+    if misfits.0.len() >= MAX_FAULTS {
+        return (RawConfig::default(), more(misfits.0));
     }
-    loop {
-        let error = match serde_path_to_error::deserialize::<_, Object<RawConfig>>(&document) {
-            Ok(Object(config)) => return (config, faults),
-            Err(error) => error,
-        };
-        let expected = expected(&error.inner().to_string());
-        let (pointer, found) = Steps::from(error.path()).cut(&mut document, &expected);
-        faults.push(ConfigError {
-            pointer,
-            problem: unacceptable(found, &expected.to_string()),
-        });
-        if faults.len() >= MAX_FAULTS {
-            return (RawConfig::default(), more(faults));
+    (config.unwrap_or_default(), misfits.0)
+}
+
+/// What can be read from a value of the document.
+pub(super) trait Read: Sized {
+    /// Reads `value`, which stands at `at`. What does not fit is added to `misfits`; `None`: the
+    /// whole of it.
+    fn read(value: Value, at: &Pointer, misfits: &mut Misfits) -> Option<Self>;
+}
+
+impl Read for Value {
+    fn read(value: Value, _: &Pointer, _: &mut Misfits) -> Option<Self> {
+        Some(value)
+    }
+}
+
+impl Read for bool {
+    fn read(value: Value, at: &Pointer, misfits: &mut Misfits) -> Option<Self> {
+        let read = value.as_bool();
+        if read.is_none() {
+            misfits.kind(&value, at, "a boolean");
         }
+        read
+    }
+}
+
+impl Read for String {
+    fn read(value: Value, at: &Pointer, misfits: &mut Misfits) -> Option<Self> {
+        match value {
+            Value::String(text) => Some(text),
+            other => {
+                misfits.kind(&other, at, "a string");
+                None
+            }
+        }
+    }
+}
+
+/// An element that does not fit leaves one behind that says nothing: its neighbours keep their
+/// places.
+impl<T: Read + Default> Read for Vec<T> {
+    fn read(value: Value, at: &Pointer, misfits: &mut Misfits) -> Option<Self> {
+        let Value::Array(elements) = value else {
+            misfits.kind(&value, at, "a list");
+            return None;
+        };
+        let mut list = Vec::with_capacity(elements.len());
+        for (index, element) in elements.into_iter().enumerate() {
+            list.push(T::read(element, &at.child(index), misfits).unwrap_or_default());
+        }
+        Some(list)
+    }
+}
+
+/// An object with members that are known by name, each of them optional.
+pub(super) trait Struct {
+    /// Their names.
+    fn members(&self) -> &'static [&'static str];
+
+    /// Reads the member of that name, if there is one.
+    fn take(&mut self, member: &str, value: Value, at: &Pointer, misfits: &mut Misfits);
+}
+
+/// Reads the members of `object`, in the order of the document; false: `value` is no object.
+pub(super) fn structure(object: &mut dyn Struct, value: Value, at: &Pointer, misfits: &mut Misfits) -> bool {
+    let Value::Object(members) = value else {
+        misfits.kind(&value, at, "an object");
+        return false;
+    };
+    let known = object.members();
+    for (name, value) in members {
+        let at = shown_place(at, &name);
+        if known.contains(&name.as_str()) {
+            object.take(&name, value, &at, misfits);
+        } else {
+            misfits.add(&at, "an unknown member", &alternatives(known));
+        }
+    }
+    true
+}
+
+/// Which of `words` the value is.
+pub(super) fn one_of(words: &[&str], value: &Value, at: &Pointer, misfits: &mut Misfits) -> Option<usize> {
+    let place = value
+        .as_str()
+        .and_then(|text| words.iter().position(|word| *word == text));
+    if place.is_none() {
+        misfits.word(value, at, &in_backticks(words).join(", "));
+    }
+    place
+}
+
+/// The faults of shape that were found so far, at most [`MAX_FAULTS`].
+#[derive(Default)]
+pub(super) struct Misfits(Vec<ConfigError>);
+
+impl Misfits {
+    fn add(&mut self, at: &Pointer, found: impl Into<String>, accepted: &str) {
+        if self.0.len() < MAX_FAULTS {
+            self.0.push(ConfigError {
+                pointer: at.clone(),
+                problem: unacceptable(found, accepted),
+            });
+        }
+    }
+
+    /// A value of the wrong kind.
+    fn kind(&mut self, found: &Value, at: &Pointer, accepted: &str) {
+        self.add(at, describe(found), accepted);
+    }
+
+    /// Not one of a few words. Nobody writes a secret there: what was written is shown.
+    pub(super) fn word(&mut self, found: &Value, at: &Pointer, accepted: &str) {
+        match found {
+            Value::String(word) => self.add(at, format!("`{}`", shown(word)), accepted),
+            other => self.kind(other, at, accepted),
+        }
+    }
+}
+
+fn in_backticks(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| format!("`{name}`")).collect()
+}
+
+fn alternatives(names: &[&str]) -> String {
+    match in_backticks(names).as_slice() {
+        [one, other] => format!("{one} or {other}"),
+        names => names.join(", "),
     }
 }
 
@@ -66,26 +181,23 @@ fn shown_place(place: &Pointer, name: &str) -> Pointer {
 /// `null` is no way to leave a member out: templates produce it by accident, and a default would
 /// silently take the place of what was meant. Only keys of a JWK set, which are others'
 /// documents, may hold it.
-fn take_nulls(value: &mut Value, at: &Pointer, faults: &mut Vec<ConfigError>) {
+fn take_nulls(value: &mut Value, at: &Pointer, misfits: &mut Misfits) {
     match value {
         Value::Object(members) => members.retain(|name, value| {
             let at = shown_place(at, name);
             if value.is_null() {
-                if faults.len() < MAX_FAULTS {
-                    let problem = unacceptable("null", "a value, or no such member");
-                    faults.push(ConfigError { pointer: at, problem });
-                }
+                misfits.add(&at, "null", "a value, or no such member");
                 return false;
             }
             if !at.as_str().ends_with("/jwks/inline/keys") {
-                take_nulls(value, &at, faults);
+                take_nulls(value, &at, misfits);
             }
             true
         }),
         // In a list it is an element like any other, and no list here has room for it.
         Value::Array(elements) => {
             for (index, element) in elements.iter_mut().enumerate() {
-                take_nulls(element, &at.child(index), faults);
+                take_nulls(element, &at.child(index), misfits);
             }
         }
         _ => {}
@@ -108,113 +220,8 @@ fn not_json(error: &serde_json::Error) -> ConfigError {
     }
 }
 
-/// The way from the document to a fault.
-struct Steps(Vec<String>);
-
-impl From<&Path> for Steps {
-    fn from(path: &Path) -> Self {
-        Self(
-            path.iter()
-                .filter_map(|segment| match segment {
-                    Segment::Seq { index } => Some(index.to_string()),
-                    Segment::Map { key } => Some(key.clone()),
-                    Segment::Enum { .. } | Segment::Unknown => None,
-                })
-                .collect(),
-        )
-    }
-}
-
-impl Steps {
-    /// Takes the faulty value out of `document`, so that the next reading meets the next fault,
-    /// and says what it was. An element of a list leaves a neutral one behind: its neighbours
-    /// keep their places.
-    fn cut(&self, document: &mut Value, expected: &Expected) -> (Pointer, String) {
-        let Some((last, way)) = self.0.split_last() else {
-            let found = describe(document).to_owned();
-            *document = expected.neutral();
-            return (Pointer::default(), found);
-        };
-        let mut pointer = Pointer::default();
-        let mut place = document;
-        for step in way {
-            pointer = pointer.child(step);
-            let next = match place {
-                Value::Object(members) => members.get_mut(step),
-                Value::Array(elements) => step.parse().ok().and_then(|index: usize| elements.get_mut(index)),
-                _ => None,
-            };
-            match next {
-                Some(next) => place = next,
-                None => return (pointer, "nothing usable".to_owned()),
-            }
-        }
-        let removed = match place {
-            Value::Object(members) => members.remove(last),
-            Value::Array(elements) => last
-                .parse()
-                .ok()
-                .and_then(|index: usize| elements.get_mut(index))
-                .map(|element| std::mem::replace(element, expected.neutral())),
-            _ => None,
-        };
-        let found = match (expected, removed) {
-            (Expected::KnownMember(_), _) => "an unknown member".to_owned(),
-            (Expected::Word(_), Some(Value::String(word))) => format!("`{}`", shown(&word)),
-            (_, Some(value)) => describe(&value).to_owned(),
-            (_, None) => "nothing usable".to_owned(),
-        };
-        (shown_place(&pointer, last), found)
-    }
-}
-
 /// Where a misplaced name may be a secret.
 const SECRET_PLACE: &str = "/api_keys";
-
-/// What would have been accepted, in our words. It speaks of the types in this file, never of
-/// the document: Serde's own message may quote a secret that stands in the wrong place.
-enum Expected {
-    List,
-    Text,
-    KnownMember(String),
-    /// One of a few words. Nobody writes a secret there.
-    Word(String),
-    Other(String),
-}
-
-fn expected(message: &str) -> Expected {
-    let accepted = message
-        .rsplit_once("expected ")
-        .map_or("a valid value", |(_, rest)| rest);
-    let names = accepted.strip_prefix("one of ").unwrap_or(accepted).to_owned();
-    match accepted {
-        _ if message.starts_with("unknown field") => Expected::KnownMember(names),
-        "a sequence" => Expected::List,
-        "a string" => Expected::Text,
-        words if words.starts_with('`') => Expected::Word(names),
-        _ => Expected::Other(names),
-    }
-}
-
-impl Expected {
-    /// A value of the expected type that says nothing.
-    fn neutral(&self) -> Value {
-        match self {
-            Self::Text => Value::String(String::new()),
-            _ => Value::Object(serde_json::Map::new()),
-        }
-    }
-}
-
-impl fmt::Display for Expected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::List => f.write_str("a list"),
-            Self::Text => f.write_str("a string"),
-            Self::KnownMember(names) | Self::Word(names) | Self::Other(names) => f.write_str(names),
-        }
-    }
-}
 
 /// A value's type. Not the value: what stands in the wrong place may be a secret.
 pub(super) fn describe(value: &Value) -> &'static str {
