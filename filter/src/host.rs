@@ -500,6 +500,17 @@ pub(crate) fn next_number(key: &str) -> Result<u64> {
     Err(Refused(CAS_MISMATCH))
 }
 
+/// A random number that all VMs of the node with this `vm_id` share, made by the first that asks.
+pub(crate) fn secret_number(key: &str) -> Result<u64> {
+    let random = (u64::from(random()) << 32) | u64::from(random());
+    // The first has its way; whoever comes later, also at the same moment, reads what is there.
+    let _ = set_shared_data(key, &random.to_le_bytes(), ONLY_IF_ABSENT);
+    let (bytes, _) = shared_data(key)?;
+    <[u8; 8]>::try_from(bytes)
+        .map(u64::from_le_bytes)
+        .map_err(|_| Refused(PARSE_FAILURE))
+}
+
 /// Registers a queue whose items this context is told about.
 pub(crate) fn register_queue(name: &str) -> Result<u32> {
     let mut queue = 0;

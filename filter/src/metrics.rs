@@ -27,8 +27,8 @@ enum Id {
 }
 
 impl Metrics {
-    /// Defines every metric that shows before it moves.
-    pub(crate) fn define() -> Self {
+    /// Defines every metric that shows before it moves. `bell` goes behind the name of [`Gauge::Bell`].
+    pub(crate) fn define(bell: &str) -> Self {
         let counter = |counter: Counter| {
             Cell::new(if counter.shows_at_once() {
                 Id::Defined(define(host::Metric::Counter, &counter.name()))
@@ -40,7 +40,12 @@ impl Metrics {
             counters: Counter::all().map(counter).collect(),
             gauges: Gauge::ALL
                 .iter()
-                .map(|gauge| define(host::Metric::Gauge, gauge.name()))
+                .map(|gauge| match gauge {
+                    Gauge::Bell => define(host::Metric::Gauge, &format!("{}_{bell}", gauge.name())),
+                    Gauge::TenantConsumersActive | Gauge::BreakerState | Gauge::Waiters => {
+                        define(host::Metric::Gauge, gauge.name())
+                    }
+                })
                 .collect(),
             lookup_duration: define(host::Metric::Histogram, Histogram::LookupDuration.name()),
         }

@@ -88,7 +88,7 @@ impl Root {
                 if !node.has_bell() {
                     host::log(
                         LogLevel::Warn,
-                        "the gauge tenantgate_epoch does not move (is it rejected by stats_config?): the shared data are \
+                        "the gauge tenantgate_epoch_… does not move (is it rejected by stats_config?): the shared data are \
                          read for every request instead",
                     );
                 }
@@ -131,8 +131,10 @@ impl Root {
 
 /// A queue that only this root context is told about.
 fn own_queue() -> Option<u32> {
-    let queue =
-        host::next_number(QUEUE_NUMBER_KEY).and_then(|number| host::register_queue(&format!("tenantgate.{number}")));
+    // The number is enough unless another plugin writes over it; then it would begin anew, with the names
+    // of queues that others have.
+    let name = |number| format!("tenantgate.{number}.{:08x}", host::random());
+    let queue = host::next_number(QUEUE_NUMBER_KEY).and_then(|number| host::register_queue(&name(number)));
     match queue {
         Ok(queue) => Some(queue),
         Err(host::Refused(status)) => {
@@ -243,7 +245,15 @@ impl Worker {
     pub(crate) fn receive(&self, stream: u32, exchange: &Exchange, delivery: &Delivery) {
         let received = self.engine.borrow_mut().receive(delivery, &self.node);
         match received {
-            Ok(reply) => exchange.answer(&reply),
+            Ok(reply) => {
+                let told = String::from_utf8_lossy(&reply.body);
+                let request_id = &exchange.request_id;
+                host::log(
+                    LogLevel::Info,
+                    &format!("tenant events carried out: {told} request_id={request_id}"),
+                );
+                exchange.answer(&reply);
+            }
             Err(denial) => self.refuse_events(exchange, denial),
         }
         self.request_background(stream);
@@ -292,11 +302,7 @@ impl Worker {
             return;
         }
         let status = host::call_response_status();
-        let retry_after_seconds = if status == 429 {
-            host::call_response_retry_after()
-        } else {
-            None
-        };
+        let retry_after_seconds = host::call_response_retry_after();
         let max = self.engine.borrow().max_body_bytes(errand);
         let body = if body_size > max {
             None

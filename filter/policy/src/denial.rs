@@ -67,6 +67,8 @@ codes! {
     EventsUnauthorized = "EVENTS_UNAUTHORIZED",
     /// Tenant events cannot be read.
     EventsMalformed = "EVENTS_MALFORMED",
+    /// Tenant events could not be carried out.
+    EventsNotTaken = "EVENTS_NOT_TAKEN",
     /// The host refused what is needed.
     InternalError = "INTERNAL_ERROR",
 }
@@ -285,8 +287,25 @@ impl Denial {
             Self::Unavailable(Unavailable::CircuitOpen(left_ms) | Unavailable::Paused(left_ms)) => {
                 Some(left_ms.div_ceil(1_000).max(1))
             }
-            Self::Unavailable(_) | Self::KeysUnavailable { .. } | Self::EventsNotTaken => Some(1),
-            _ => None,
+            Self::Unavailable(Unavailable::Failed(_) | Unavailable::TimedOut | Unavailable::Overloaded)
+            | Self::KeysUnavailable { .. }
+            | Self::EventsNotTaken => Some(1),
+            Self::PathRejected(_)
+            | Self::KeyRejected { .. }
+            | Self::CredentialMissing(_)
+            | Self::TokenInvalid(_)
+            | Self::TenantClaimMissing
+            | Self::TenantIdInvalid
+            | Self::TenantRefused { .. }
+            | Self::AccessDenied
+            | Self::TenantNotFound(_)
+            | Self::RouteNotFound
+            | Self::NotProvisioned
+            | Self::SchemaInvalid
+            | Self::ServiceNotConfigured
+            | Self::EventsUnauthorized
+            | Self::EventsMalformed(_)
+            | Self::HostRefused => None,
         }
     }
 
@@ -406,7 +425,7 @@ impl Denial {
             Self::EventsNotTaken => row(
                 503,
                 14,
-                Code::InternalError,
+                Code::EventsNotTaken,
                 "Service Unavailable",
                 "the events cannot be carried out at the moment",
             ),

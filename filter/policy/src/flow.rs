@@ -151,7 +151,10 @@ impl RequestFlow {
                     let delivery = Delivery::default();
                     Step::Receive { edits, delivery }
                 }
-                Err(denial) => refuse(denial, grpc, edits, Known::default(), node),
+                Err(denial) => {
+                    edits.push(events::without_key());
+                    refuse(denial, grpc, edits, Known::default(), node)
+                }
             };
         }
         let to = match path::route(&config.paths, &config.modules, head) {

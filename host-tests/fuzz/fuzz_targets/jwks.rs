@@ -118,6 +118,7 @@ fn fetched(body: &[u8], usable: usize) {
         assert!(engine.question(errand, &world).is_some());
         let answer = Answer::Http {
             status: 200,
+            retry_after_seconds: None,
             body: Some(body),
         };
         let Answered::Over { news, .. } = engine.answered(errand, answer, &world) else {

@@ -4,7 +4,7 @@
 //!
 //! 1. Status: a tenant that the Tenant Manager refuses, does not know or has not provisioned is
 //!    denied ([`status`]). While nothing is known of it the request is denied too, or with
-//!    `on_unavailable: allow` goes on without the second rule, marked as unverified.
+//!    `on_unavailable: allow` goes on (unless too many wait) without the second rule, marked as unverified.
 //! 2. Module: the record's `databases` must list the module of the path, and every other one that
 //!    a lenient server may take the path for ([`module`]); in schema mode each needs a usable
 //!    schema.
@@ -19,7 +19,7 @@ use std::rc::Rc;
 use crate::config::Module;
 use crate::denial::Denial;
 use crate::path::Destination;
-use crate::resolve::{Outcome, Record};
+use crate::resolve::{Outcome, Record, Unavailable};
 use crate::tenant_id::TenantId;
 
 /// The proof that a request may be forwarded in a tenant's name. Only [`admit`] makes one, and
@@ -71,7 +71,9 @@ pub fn admit(
     outcome: Option<&Outcome>,
     allow_unavailable: bool,
 ) -> Result<Admitted, Denial> {
-    let is_unverified = allow_unavailable && matches!(outcome, Some(Outcome::Unavailable(_)));
+    // Not where too many ask at once: callers could bring that about themselves.
+    let is_unverified =
+        allow_unavailable && matches!(outcome, Some(Outcome::Unavailable(why)) if *why != Unavailable::Overloaded);
     let record = match outcome {
         None => None,
         Some(_) if is_unverified => None,

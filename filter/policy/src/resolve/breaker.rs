@@ -18,8 +18,6 @@ use crate::node::{Node, NotWritten, Shared, Version};
 use crate::remark::Remark;
 use crate::telemetry::{Counter, Gauge};
 
-/// How many Tenant Managers a node can tell apart.
-const MANAGERS: u64 = 64;
 /// Longest that a circuit may be configured to stay open, in milliseconds; every pause is shorter.
 const LONGEST_MS: u64 = 3_600_000;
 /// The first byte of the stored state. Another number is another format, and void.
@@ -102,10 +100,10 @@ impl State {
 impl Gate {
     pub(super) fn new(manager: &TenantManager) -> Self {
         let of = fingerprint(&manager.identity_text());
-        let place = of.checked_rem(MANAGERS).unwrap_or_default();
         Self {
             of,
-            key: format!("tenantgate.manager.{place}"),
+            // One for each Tenant Manager that is configured in the life of an Envoy.
+            key: format!("tenantgate.manager.{of:016x}"),
         }
     }
 

@@ -108,7 +108,8 @@ impl Log {
     /// Whether nothing has changed since `heard`.
     pub(super) fn is_current(&self, heard: Heard, node: &impl Node) -> bool {
         match heard {
-            Heard::Nothing => false,
+            // Where nothing can be shared nothing can have changed either.
+            Heard::Nothing => self.known.is_none() && Changes::decode(&node.shared(KEY).value).is_none(),
             Heard::Bell(number) => node.bell() == Some(number),
             Heard::Write(version) => node.shared(KEY).version == Version(version),
         }

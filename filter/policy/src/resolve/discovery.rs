@@ -3,7 +3,8 @@
 //! 1. One worker of the node asks, under a lease, at the start and every `interval_seconds`.
 //! 2. What is listed and not fresh is looked up, four at once.
 //! 3. Who was listed the last time and is not any more is forgotten.
-//! 4. A list that cannot be read, is too large, or has under half of the tenants of the last one
+//! 4. Whether the circuit opens or closes is the lookups' business.
+//! 5. A list that cannot be read, is too large, or has under half of the tenants of the last one
 //!    changes nothing.
 
 use serde::{Deserialize, Serialize};
@@ -22,8 +23,8 @@ use crate::remark::Remark;
 use crate::telemetry::Counter;
 use crate::tenant_id::TenantId;
 
-/// How many lists a node can tell apart.
-const LISTS: u64 = 16;
+/// Longest that a lease is held, in milliseconds: the largest `timeout_ms`, and the grace.
+const LONGEST_LEASE_MS: u64 = 60_500;
 /// How soon a failed question is asked again, at the latest.
 const RETRY_MS: u64 = 10_000;
 
@@ -84,12 +85,11 @@ impl Discoverer {
             settings.path,
             config.service.as_str()
         ));
-        let place = of.checked_rem(LISTS).unwrap_or_default();
         Some(Self {
             settings,
             of,
-            lease_key: format!("tenantgate.discovery.{place}"),
-            list_key: format!("tenantgate.discovered.{place}"),
+            lease_key: format!("tenantgate.discovery.{of:016x}"),
+            list_key: format!("tenantgate.discovered.{of:016x}"),
             looks_ms: 0,
             asking: None,
             next: 0,
@@ -103,7 +103,7 @@ impl Discoverer {
     /// Takes the lease, or says when to look again.
     fn lease(&self, until_ms: u64, now_ms: u64, node: &impl Node) -> Result<(), u64> {
         let Shared { value, version } = node.shared(&self.lease_key);
-        let turn = self.turn(&value);
+        let turn = self.turn(&value, now_ms);
         if now_ms < turn.next_ms {
             return Err(turn.next_ms);
         }
@@ -133,9 +133,14 @@ impl Discoverer {
         }
     }
 
-    fn turn(&self, value: &[u8]) -> Turn {
+    fn turn(&self, value: &[u8], now_ms: u64) -> Turn {
         let turn = postcard::from_bytes::<Turn>(value).ok();
-        turn.filter(|turn| turn.of == self.of).unwrap_or(Turn {
+        // Further in the future than the configuration allows: another plugin has written here.
+        let latest_ms = now_ms
+            .saturating_add(self.settings.interval_ms)
+            .saturating_add(LONGEST_LEASE_MS);
+        let is_ours = |turn: &Turn| turn.of == self.of && turn.next_ms.max(turn.leased_until_ms) <= latest_ms;
+        turn.filter(is_ours).unwrap_or(Turn {
             of: self.of,
             ..Turn::default()
         })
@@ -328,14 +333,14 @@ fn read(answer: Answer<'_>, manager: &TenantManager, fold_uuid: bool) -> (Result
     let body = match answer {
         Answer::Http { status: 200, body, .. } => body,
         Answer::Http { .. } | Answer::Unreachable => {
-            return (Err(Useless::NotThere), super::lookup::health_of_status(answer));
+            return (Err(Useless::NotThere), super::lookup::health_of_list(answer));
         }
     };
     let Some(body) = body else {
-        return (Err(Useless::TooLarge), Health::Bad);
+        return (Err(Useless::TooLarge), Health::Unclear(0));
     };
     let Ok(listed) = serde_json::from_slice::<Vec<Object<Listed>>>(body) else {
-        return (Err(Useless::NotAList), Health::Bad);
+        return (Err(Useless::NotAList), Health::Unclear(0));
     };
     if u32::try_from(listed.len()).map_or(true, |many| many > manager.cache.shared_slots) {
         return (Err(Useless::TooLarge), Health::Good);

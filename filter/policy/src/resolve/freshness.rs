@@ -63,6 +63,15 @@ impl Times {
         }
     }
 
+    /// The same, but fresh and stale no more: what is left is the memory.
+    pub(super) fn outdated(self, now_ms: u64) -> Self {
+        Self {
+            fresh_until_ms: self.fresh_until_ms.min(now_ms),
+            stale_until_ms: self.stale_until_ms.min(now_ms),
+            ..self
+        }
+    }
+
     pub(super) fn age(self, now_ms: u64) -> Age {
         if now_ms < self.fresh_until_ms {
             Age::Fresh

@@ -164,7 +164,11 @@ pub(super) fn health(failure: LookupFailure, answer: Answer<'_>) -> Health {
     }
 }
 
-/// The same of an answer whose body is of no interest: anything but 200.
-pub(super) fn health_of_status(answer: Answer<'_>) -> Health {
-    health(failure(answer), answer)
+/// What the answer to a question for the list says, where it is not 200: a list that does not come says
+/// nothing of lookups. Only who wants to be left alone is.
+pub(super) fn health_of_list(answer: Answer<'_>) -> Health {
+    match failure(answer) {
+        LookupFailure::RateLimited => health(LookupFailure::RateLimited, answer),
+        _ => Health::Unclear(0),
+    }
 }

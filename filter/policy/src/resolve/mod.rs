@@ -349,13 +349,17 @@ impl Resolver {
             let held = self.local.look(tenant, now_ms)?;
             Some((held.outcome, held.age, Level::Local))
         });
+        let past_order = view.and_then(|view| view.past_order.as_ref()).and_then(known);
         match last {
             Some((outcome, _, level)) if !outcome.refuses() => {
                 node.count(Counter::CacheLookups(level, CacheOutcome::Fallback));
                 outcome
             }
             Some((outcome, age, _)) if age == Age::Fresh || manager.allow_unavailable => outcome,
-            Some(_) | None => Rc::new(Outcome::Unavailable(unavailable)),
+            Some(_) | None => match past_order {
+                Some((outcome, _)) if manager.allow_unavailable => outcome,
+                Some(_) | None => Rc::new(Outcome::Unavailable(unavailable)),
+            },
         }
     }
 
@@ -442,7 +446,8 @@ impl Resolver {
             Outcome::Found(_) => Times::of_record(rules, now_ms, node),
             _ => Times::of_refusal(rules, now_ms, rules.negative_ttl_ms),
         };
-        // Everything has been invalidated since, or what has been cannot be told.
+        // Everything has been invalidated since, which moves no generation, or what has been cannot be
+        // told.
         if lookup.stamp.map(Stamp::layout) != self.log.layout() {
             return None;
         }
@@ -450,10 +455,6 @@ impl Resolver {
         let Some(stamp) = lookup.stamp else {
             return Some(outcome);
         };
-        // Everything has been invalidated, which moves no generation.
-        if self.log.layout() != Some(stamp.layout()) {
-            return None;
-        }
         let tenant = lookup.tenant.as_str();
         match self
             .table
@@ -483,11 +484,9 @@ impl Resolver {
     }
 
     fn remember(&mut self, tenant: TenantId, outcome: Rc<Outcome>, times: Times, now_ms: u64, node: &impl Node) {
-        let evicted = self.local.evictions();
+        let before = self.local.evictions();
         self.local.insert(tenant, outcome, times, now_ms);
-        if self.local.evictions() != evicted {
-            node.count(Counter::CacheEvictions);
-        }
+        node.add(Counter::CacheEvictions, self.local.evictions().saturating_sub(before));
     }
 
     /// What the node knows of a tenant; `None` while it cannot be asked.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::freshness::{Age, Times};
+use super::shared::fingerprint;
 use super::{Outcome, Record};
 use crate::node::Version;
 
@@ -12,6 +13,11 @@ const WAYS: usize = 8;
 pub(super) const SLOTS: u32 = 8;
 /// Of how many tenants it remembers when their last event was.
 const MARKS: usize = 8;
+/// Of how many refusals it remembers whom they were about.
+const REFUSED: usize = 32;
+/// Longest that a worker may hold a record, in milliseconds: what the configuration allows for its
+/// three ages together, and the jitter.
+const LONGEST_MS: u64 = 4 * 86_400_000;
 /// The first byte of a stored set. Another number is another format, and void.
 const FORMAT: u8 = 1;
 /// How much earlier than the last one an event may come and still be applied.
@@ -22,9 +28,11 @@ const TOLERANCE_MS: i64 = 5_000;
 pub(super) struct Set {
     /// Moves whenever something that a lookup may have asked about has been invalidated.
     generation: u64,
-    /// Moves whenever a lookup has learned that a tenant is refused or gone: a record that was asked
-    /// for before is outdated, another refusal is not.
+    /// Counts how often a lookup has learned that a tenant is refused or gone: a record of that tenant
+    /// that was asked for before is outdated, another refusal is not.
     refusals: u64,
+    /// Whom the last of them were about, by hash, the last at the end.
+    refused: Vec<u32>,
     /// Until when a worker may hold a record that found no place here.
     crowded_until_ms: u64,
     entries: Vec<Entry>,
@@ -55,10 +63,11 @@ pub(super) struct Entry {
 pub(super) enum Of {
     /// Plugins with this configuration, by its hash: what the Tenant Manager has answered them.
     Configuration(u64),
-    /// Plugins in front of this service, by the hash of its name: what an event says of the service.
-    Service(u64),
-    /// Every plugin: what an event says of the tenant.
-    Everyone,
+    /// Plugins in front of this service and in this environment, by the hashes of their names: what an
+    /// event says of the service.
+    Service { service: u64, environment: u64 },
+    /// Every plugin in this environment: what an event says of the tenant.
+    Environment(u64),
 }
 
 /// An outcome as it is stored.
@@ -74,6 +83,8 @@ pub(super) enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Mark {
     tenant: String,
+    /// Where it was, by the hash of the name.
+    environment: u64,
     at_ms: i64,
 }
 
@@ -91,6 +102,25 @@ enum Rank {
 pub(super) struct Scope {
     pub(super) configuration: u64,
     pub(super) service: u64,
+    /// `None`: it does not say where it runs, and hears of every environment.
+    pub(super) environment: Option<u64>,
+}
+
+impl Scope {
+    /// Whether an event's refusal is for whoever is asking.
+    fn is_concerned(self, of: Of) -> bool {
+        let is_here = |environment| self.environment.is_none_or(|here| here == environment);
+        match of {
+            Of::Configuration(_) => false,
+            Of::Service { service, environment } => service == self.service && is_here(environment),
+            Of::Environment(environment) => is_here(environment),
+        }
+    }
+
+    /// Where an event has happened that this plugin has received.
+    pub(super) fn place(self) -> u64 {
+        self.environment.unwrap_or_default()
+    }
 }
 
 impl Verdict {
@@ -130,8 +160,8 @@ impl Entry {
         self.verdict.as_ref().is_some_and(Verdict::is_record)
     }
 
-    fn rank(&self) -> Rank {
-        match (&self.verdict, self.is_order()) {
+    fn rank(&self, now_ms: u64) -> Rank {
+        match (&self.verdict, self.is_order() && self.times.age(now_ms) == Age::Fresh) {
             (None, _) => Rank::Pause,
             (Some(verdict), _) if verdict.is_record() => Rank::Record,
             (Some(_), false) => Rank::Refusal,
@@ -144,8 +174,7 @@ impl Entry {
     }
 
     fn has_passed(&self, now_ms: u64) -> bool {
-        let age = self.times.age(now_ms);
-        age == Age::Spent || (self.is_order() && age != Age::Fresh)
+        self.times.age(now_ms) == Age::Spent
     }
 
     /// Whether it was written after everything has changed, by somebody who has heard of it earlier:
@@ -159,9 +188,9 @@ impl Set {
     /// Reads a stored set. What cannot be read is empty and has a generation that no lookup has seen.
     pub(super) fn decode(bytes: &[u8], version: Version) -> Self {
         match bytes.split_first() {
-            None => Self::default(),
+            None if version == Version::ABSENT => Self::default(),
             Some((&FORMAT, rest)) => postcard::from_bytes(rest).unwrap_or_else(|_| Self::unreadable(version)),
-            Some(_) => Self::unreadable(version),
+            None | Some(_) => Self::unreadable(version),
         }
     }
 
@@ -182,14 +211,35 @@ impl Set {
         self.generation
     }
 
-    /// Counts what [`Set::note_refusal`] has noted.
+    /// How many refusals [`Set::note_refusal`] has noted.
     pub(super) fn refusals(&self) -> u64 {
         self.refusals
     }
 
-    /// Makes every record outdated that is being asked for.
-    pub(super) fn note_refusal(&mut self) {
-        self.refusals = self.refusals.wrapping_add(1);
+    /// Makes every record of the tenant outdated that is being asked for.
+    pub(super) fn note_refusal(&mut self, tenant: &str) {
+        self.refusals = self.refusals.saturating_add(1);
+        let over = self.refused.len().saturating_add(1).saturating_sub(REFUSED);
+        self.refused.drain(..over);
+        self.refused.push(short_hash(tenant));
+    }
+
+    /// Whether the tenant was refused since there were so many refusals, as far as is remembered.
+    pub(super) fn was_refused_since(&self, tenant: &str, refusals: u64) -> bool {
+        let missed = self
+            .refusals
+            .checked_sub(refusals)
+            .and_then(|missed| usize::try_from(missed).ok());
+        let first = missed.and_then(|missed| self.refused.len().checked_sub(missed));
+        match first.and_then(|first| self.refused.get(first..)) {
+            Some(since) => since.contains(&short_hash(tenant)),
+            None => true,
+        }
+    }
+
+    /// Whether somebody who has heard that everything has changed since `base` has written here.
+    pub(super) fn is_ahead_of(&self, base: u64) -> bool {
+        self.entries.iter().any(|entry| entry.is_of_later(base))
     }
 
     /// How many records it holds, refusals not counted.
@@ -216,9 +266,27 @@ impl Set {
 
     /// The refusal by an event that holds for whoever is asking.
     pub(super) fn order(&self, tenant: &str, scope: Scope, base: u64, now_ms: u64) -> Option<&Entry> {
-        self.entries.iter().find(|entry| {
-            let concerns = entry.of == Of::Everyone || entry.of == Of::Service(scope.service);
-            concerns && entry.tenant == tenant && !entry.is_spent(base, now_ms)
+        self.orders(tenant, scope, base, now_ms)
+            .find(|entry| entry.times.age(now_ms) == Age::Fresh)
+    }
+
+    /// The refusal by an event that has come to its end, as long as nobody has said that the tenant may
+    /// be served again.
+    pub(super) fn past_order(&self, tenant: &str, scope: Scope, base: u64, now_ms: u64) -> Option<&Entry> {
+        self.orders(tenant, scope, base, now_ms)
+            .find(|entry| entry.times.age(now_ms) != Age::Fresh)
+    }
+
+    /// Takes out the refusals by events that have come to their end.
+    pub(super) fn drop_past_orders(&mut self, tenant: &str, scope: Scope, now_ms: u64) {
+        self.entries.retain(|entry| {
+            entry.tenant != tenant || !scope.is_concerned(entry.of) || entry.times.age(now_ms) == Age::Fresh
+        });
+    }
+
+    fn orders(&self, tenant: &str, scope: Scope, base: u64, now_ms: u64) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| {
+            scope.is_concerned(entry.of) && entry.tenant == tenant && !entry.is_spent(base, now_ms)
         })
     }
 
@@ -249,10 +317,10 @@ impl Set {
                 .entries
                 .iter()
                 .enumerate()
-                .min_by_key(|(_, other)| (other.rank(), other.times.fresh_until_ms()))
-                .map(|(place, other)| (place, other.rank()));
+                .min_by_key(|(_, other)| (other.rank(now_ms), other.times.fresh_until_ms()))
+                .map(|(place, other)| (place, other.rank(now_ms)));
             match worst {
-                Some((place, rank)) if rank <= entry.rank() => {
+                Some((place, rank)) if rank <= entry.rank(now_ms) => {
                     let gone = self.entries.remove(place);
                     if gone.times.age(now_ms) == Age::Fresh {
                         self.evicted = self.evicted.saturating_add(1);
@@ -278,28 +346,37 @@ impl Set {
         self.crowded_until_ms = self.crowded_until_ms.max(until_ms);
     }
 
-    /// Whether some worker may hold a record of the tenant.
-    pub(super) fn may_be_held(&self, tenant: &str, base: u64, now_ms: u64) -> bool {
+    /// Whether some worker of whoever is asking may hold a record of the tenant.
+    pub(super) fn may_be_held(&mut self, tenant: &str, scope: Scope, now_ms: u64) -> bool {
+        // Nothing is held longer: a set that could not be read is not crowded for ever.
+        self.crowded_until_ms = self.crowded_until_ms.min(now_ms.saturating_add(LONGEST_MS));
+        let own = Of::Configuration(scope.configuration);
         now_ms < self.crowded_until_ms
-            || self
-                .entries
-                .iter()
-                .any(|entry| entry.tenant == tenant && entry.is_record() && !entry.is_spent(base, now_ms))
+            || self.entries.iter().any(|entry| {
+                entry.of == own && entry.tenant == tenant && entry.is_record() && !entry.has_passed(now_ms)
+            })
     }
 
     /// Takes out what the Tenant Manager has said of a tenant to anybody. Gives whether there was a
     /// record.
-    pub(super) fn forget(&mut self, tenant: &str, base: u64, now_ms: u64) -> bool {
+    pub(super) fn forget(&mut self, tenant: &str, keeps_refusals: bool, base: u64, now_ms: u64) -> bool {
         let had = self
             .entries
             .iter()
             .any(|entry| entry.tenant == tenant && entry.is_record() && !entry.is_spent(base, now_ms));
-        self.entries.retain(|entry| entry.tenant != tenant || entry.is_order());
+        self.entries.retain_mut(|entry| {
+            if entry.tenant != tenant || entry.is_order() {
+                return true;
+            }
+            // That it was refused is worth knowing while nobody can be asked.
+            entry.times = entry.times.outdated(now_ms);
+            keeps_refusals && entry.verdict.is_some() && !entry.is_record()
+        });
         had
     }
 
     /// Takes out what an outcome takes the place of: what the Tenant Manager has said to whoever is
-    /// asking, and where it now `refuses` the tenant, every record of it.
+    /// asking.
     pub(super) fn replace(&mut self, tenant: &str, scope: Scope, (refuses, spent_at_ms): (bool, u64)) {
         let own = Of::Configuration(scope.configuration);
         let longest_ms = self
@@ -312,15 +389,13 @@ impl Set {
         if let Some(longest_ms) = longest_ms.filter(|longest_ms| !refuses && spent_at_ms < *longest_ms) {
             self.crowd(longest_ms);
         }
-        self.entries
-            .retain(|entry| entry.tenant != tenant || !(entry.of == own || (refuses && entry.is_record())));
+        self.entries.retain(|entry| entry.tenant != tenant || entry.of != own);
     }
 
     /// Takes back what events have said of a tenant to whoever is asking.
     pub(super) fn lift(&mut self, tenant: &str, scope: Scope) {
-        self.entries.retain(|entry| {
-            entry.tenant != tenant || !(entry.of == Of::Everyone || entry.of == Of::Service(scope.service))
-        });
+        self.entries
+            .retain(|entry| entry.tenant != tenant || !scope.is_concerned(entry.of));
     }
 
     /// Makes every lookup under way outdated.
@@ -329,8 +404,12 @@ impl Set {
     }
 
     /// Notes the time of an event; false when a later one has been applied already.
-    pub(super) fn mark(&mut self, tenant: &str, at_ms: i64) -> bool {
-        let known = self.marks.iter().position(|mark| mark.tenant == tenant);
+    pub(super) fn mark(&mut self, tenant: &str, scope: Scope, at_ms: i64) -> bool {
+        let environment = scope.place();
+        let known = self
+            .marks
+            .iter()
+            .position(|mark| mark.tenant == tenant && mark.environment == environment);
         let last_ms = known
             .and_then(|place| self.marks.get(place))
             .map_or(i64::MIN, |mark| mark.at_ms);
@@ -342,6 +421,7 @@ impl Set {
         }
         self.marks.push(Mark {
             tenant: tenant.to_owned(),
+            environment,
             at_ms: at_ms.max(last_ms),
         });
         true
@@ -352,6 +432,11 @@ impl Set {
         self.entries
             .retain(|entry| !entry.has_passed(now_ms) && (entry.base == base || entry.is_of_later(base)));
     }
+}
+
+/// Tells tenants apart well enough to spare most of them another lookup.
+fn short_hash(tenant: &str) -> u32 {
+    u32::try_from(fingerprint(tenant) >> u32::BITS).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -51,6 +51,8 @@ pub(super) struct View {
     pub(super) stamp: Stamp,
     /// The refusal by an event.
     pub(super) order: Option<Entry>,
+    /// The one that has come to its end, as long as nobody has said that the tenant may be served again.
+    pub(super) past_order: Option<Entry>,
     /// What the Tenant Manager has said.
     pub(super) answer: Option<Entry>,
     /// Whether a record of it would find a place without pushing out a fresh one.
@@ -92,6 +94,10 @@ impl Table {
             scope: Scope {
                 configuration: fingerprint(&config.resolution_fingerprint_text()),
                 service: fingerprint(config.service.as_str()),
+                environment: config
+                    .environment
+                    .as_ref()
+                    .map(|name| fingerprint(&name.as_str().to_ascii_lowercase())),
             },
         }
     }
@@ -107,6 +113,7 @@ impl Table {
                 refusals: set.refusals(),
             },
             order: set.order(tenant, self.scope, layout.base, now_ms).cloned(),
+            past_order: set.past_order(tenant, self.scope, layout.base, now_ms).cloned(),
             answer: set.answer(tenant, self.scope, layout.base, now_ms).cloned(),
             has_room: set.has_room_for(tenant, layout.base, now_ms),
         }
@@ -129,14 +136,18 @@ impl Table {
         let Layout { base, .. } = stamp.layout;
         update(tenant, stamp.layout, node, |set| {
             let is_record = verdict.as_ref().is_some_and(Verdict::is_record);
-            let is_refuted = is_record && set.refusals() != stamp.refusals;
-            let is_overtaken = set.generation() != stamp.generation;
+            let is_refuted = is_record && set.was_refused_since(tenant, stamp.refusals);
+            // Everything may have changed since this worker has listened: what others have written after
+            // that is not to be touched.
+            let is_overtaken = set.generation() != stamp.generation || set.is_ahead_of(base);
             if is_overtaken || is_refuted || set.order(tenant, self.scope, base, now_ms).is_some() {
                 return Change::No(Kept::Outdated);
             }
-            let refutes = !is_record && set.may_be_held(tenant, base, now_ms);
-            if !is_record {
-                set.note_refusal();
+            let refutes = !is_record && set.may_be_held(tenant, self.scope, now_ms);
+            if is_record {
+                set.drop_past_orders(tenant, self.scope, now_ms);
+            } else {
+                set.note_refusal(tenant);
             }
             set.replace(tenant, self.scope, (!is_record, times.spent_at_ms()));
             let Some(verdict) = verdict.clone() else {
@@ -193,6 +204,9 @@ impl Table {
     pub(super) fn pause(&self, tenant: &str, layout: Layout, (now_ms, until_ms): (u64, u64), node: &impl Node) {
         // Where it cannot be written, the tenant is asked about again: that is all.
         let _ = update(tenant, layout, node, |set| {
+            if set.is_ahead_of(layout.base) {
+                return Change::No(());
+            }
             if let Some(entry) = set.answer_mut(tenant, self.scope, layout.base, now_ms) {
                 entry.paused_until_ms = until_ms;
             } else {
@@ -228,19 +242,22 @@ impl Table {
     ) -> Result<Obeyed, NotWritten> {
         let Layout { base, .. } = layout;
         update(tenant, layout, node, |set| {
-            if at_ms.is_some_and(|at_ms| !set.mark(tenant, at_ms)) {
+            if at_ms.is_some_and(|at_ms| !set.mark(tenant, self.scope, at_ms)) {
                 return Change::No(Obeyed::Outdated);
             }
             set.move_on();
-            let had_record = set.forget(tenant, base, now_ms);
+            let had_record = set.forget(tenant, *order != Order::Lift, base, now_ms);
             match order {
                 Order::Forget => {}
                 Order::Lift => set.lift(tenant, self.scope),
                 Order::Refuse { status, everywhere } => {
                     let of = if *everywhere {
-                        Of::Everyone
+                        Of::Environment(self.scope.place())
                     } else {
-                        Of::Service(self.scope.service)
+                        Of::Service {
+                            service: self.scope.service,
+                            environment: self.scope.place(),
+                        }
                     };
                     let entry = Entry {
                         tenant: tenant.to_owned(),
@@ -264,7 +281,9 @@ impl Table {
     pub(super) fn sweep_some(&self, layout: Layout, now_ms: u64, node: &impl Node) -> bool {
         let Shared { value, version } = node.shared(SWEEP_KEY);
         let mut sweep: Sweep = postcard::from_bytes(&value).unwrap_or_default();
-        if now_ms < sweep.next_ms {
+        // Further away than the next sweep: another plugin has written here.
+        let is_plausible = sweep.next_ms <= now_ms.saturating_add(SWEEP_MS);
+        if now_ms < sweep.next_ms && is_plausible {
             return sweep.is_left();
         }
         let first = if sweep.cursor < layout.sets { sweep.cursor } else { 0 };

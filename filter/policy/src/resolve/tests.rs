@@ -14,6 +14,7 @@ mod freshness;
 mod guarantees;
 mod host;
 mod lookups;
+mod neighbours;
 
 /// A record of `acme` and whoever else: the tests' Tenant Manager names nobody.
 pub(super) const RECORD: &str = "{}";

@@ -129,14 +129,14 @@ impl Finished<'_> {
 
     fn is_look(&self, act: &Act) -> bool {
         match self.host {
-            Host::WithBell => act.name == "proxy_get_metric" && act.on == BELL,
+            Host::WithBell => act.name == "proxy_get_metric" && act.on.starts_with(BELL),
             Host::WithoutBell => act.name == "proxy_get_shared_data" && act.on == CHANGES,
         }
     }
 
     fn is_announcement(&self, act: &Act) -> bool {
         match self.host {
-            Host::WithBell => act.name == "proxy_increment_metric" && act.on == BELL,
+            Host::WithBell => act.name == "proxy_increment_metric" && act.on.starts_with(BELL),
             Host::WithoutBell => act.name == "proxy_set_shared_data" && act.on == CHANGES,
         }
     }

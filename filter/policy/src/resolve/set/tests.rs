@@ -6,7 +6,9 @@ const BASE: u64 = 7;
 const SCOPE: Scope = Scope {
     configuration: 1,
     service: 2,
+    environment: Some(HERE),
 };
+const HERE: u64 = 11;
 
 fn rules() -> Cache {
     config(&serde_json::json!({})).tenant_manager.unwrap().cache
@@ -36,7 +38,7 @@ fn refusal(tenant: &str, fresh_ms: u64) -> Entry {
 fn order(tenant: &str, fresh_ms: u64) -> Entry {
     entry(
         tenant,
-        Of::Everyone,
+        Of::Environment(HERE),
         Some(Verdict::Refused("suspended".into())),
         fresh_ms,
     )
@@ -113,22 +115,22 @@ fn an_entry_takes_the_place_of_the_one_about_the_same_and_of_what_is_spent() {
     assert_eq!(set.entries.len(), WAYS);
     // Everything but the two is forgotten 300 s after it was fresh.
     assert!(set.put(record("new", 400_000), 301_008));
-    assert_eq!(names(&set), ["new", "r3"]);
+    assert_eq!(names(&set), ["new", "r3", "r3"]);
 }
 
 #[test]
 fn what_found_no_place_or_lost_it_may_still_be_held() {
     let mut set = filled("rrrrrrrr");
-    assert!(!set.may_be_held("elsewhere", BASE, 0));
+    assert!(!set.may_be_held("elsewhere", SCOPE, 0));
     set.put(record("new", 2_000), 0);
     // The first one is gone; its worker may hold it until it is spent.
     for (at_ms, may_be) in [(300_999, true), (301_000, false)] {
-        assert_eq!(set.may_be_held("r0", BASE, at_ms), may_be);
+        assert_eq!(set.may_be_held("r0", SCOPE, at_ms), may_be);
     }
     let mut set = filled("oooooooo");
     assert!(!set.put(record("new", 2_000), 0));
     for (at_ms, may_be) in [(301_999, true), (302_000, false)] {
-        assert_eq!(set.may_be_held("new", BASE, at_ms), may_be);
+        assert_eq!(set.may_be_held("new", SCOPE, at_ms), may_be);
     }
 }
 
@@ -137,12 +139,25 @@ fn an_order_concerns_everyone_or_one_service_and_ends_when_it_is_not_fresh() {
     let mut set = Set::default();
     set.put(order("a", 1_000), 0);
     set.put(
-        entry("b", Of::Service(2), Some(Verdict::Refused("purged".into())), 1_000),
+        entry(
+            "b",
+            Of::Service {
+                service: 2,
+                environment: HERE,
+            },
+            Some(Verdict::Refused("purged".into())),
+            1_000,
+        ),
         0,
     );
-    let other = Scope {
-        configuration: 1,
-        service: 3,
+    let other = Scope { service: 3, ..SCOPE };
+    let elsewhere = Scope {
+        environment: Some(12),
+        ..SCOPE
+    };
+    let anywhere = Scope {
+        environment: None,
+        ..SCOPE
     };
     for (tenant, scope, at_ms, holds) in [
         ("a", SCOPE, 999, true),
@@ -150,6 +165,10 @@ fn an_order_concerns_everyone_or_one_service_and_ends_when_it_is_not_fresh() {
         ("a", SCOPE, 1_000, false),
         ("b", SCOPE, 999, true),
         ("b", other, 999, false),
+        ("a", elsewhere, 999, false),
+        ("b", elsewhere, 999, false),
+        ("a", anywhere, 999, true),
+        ("b", anywhere, 999, true),
         ("c", SCOPE, 0, false),
     ] {
         assert_eq!(
@@ -175,7 +194,7 @@ fn an_order_concerns_everyone_or_one_service_and_ends_when_it_is_not_fresh() {
 #[test]
 fn an_event_is_outdated_when_it_is_over_five_seconds_older_than_the_last() {
     let mut set = Set::default();
-    assert!(set.mark("a", 100_000));
+    assert!(set.mark("a", SCOPE, 100_000));
     for (at_ms, applies) in [
         (95_000, true),
         (94_999, false),
@@ -183,29 +202,29 @@ fn an_event_is_outdated_when_it_is_over_five_seconds_older_than_the_last() {
         (0, false),
         (i64::MIN, false),
     ] {
-        assert_eq!(set.mark("a", at_ms), applies, "{at_ms}");
+        assert_eq!(set.mark("a", SCOPE, at_ms), applies, "{at_ms}");
     }
-    assert!(set.mark("b", 0), "of each tenant");
-    assert!(set.mark("a", 200_000));
-    assert!(set.mark("a", 195_000));
+    assert!(set.mark("b", SCOPE, 0), "of each tenant");
+    assert!(set.mark("a", SCOPE, 200_000));
+    assert!(set.mark("a", SCOPE, 195_000));
     assert!(
-        !set.mark("a", 194_999),
+        !set.mark("a", SCOPE, 194_999),
         "an older one that was applied does not turn the clock back"
     );
-    assert!(set.mark("a", i64::MAX) && !set.mark("a", 200_000));
+    assert!(set.mark("a", SCOPE, i64::MAX) && !set.mark("a", SCOPE, 200_000));
 }
 
 #[test]
 fn marks_are_bounded_and_the_one_not_moved_for_longest_goes_first() {
     let mut set = Set::default();
     for n in 0..8 {
-        assert!(set.mark(&format!("t{n}"), 100_000));
+        assert!(set.mark(&format!("t{n}"), SCOPE, 100_000));
     }
-    assert!(set.mark("t0", 100_000));
-    assert!(set.mark("t8", 100_000));
+    assert!(set.mark("t0", SCOPE, 100_000));
+    assert!(set.mark("t8", SCOPE, 100_000));
     assert_eq!(set.marks.len(), MARKS);
-    assert!(!set.mark("t0", 0));
-    assert!(set.mark("t1", 0), "nobody remembers");
+    assert!(!set.mark("t0", SCOPE, 0));
+    assert!(set.mark("t1", SCOPE, 0), "nobody remembers");
 }
 
 #[test]
@@ -223,10 +242,10 @@ fn a_sweep_takes_out_what_is_void_and_leaves_what_was_written_later() {
     set.sweep(BASE, 1_002);
     assert_eq!(
         names(&set),
-        ["b8", "b9", "d1", "r0"],
-        "an order ends when it is not fresh"
+        ["b8", "b9", "d1", "o2", "r0"],
+        "an order that has come to its end is remembered for a while"
     );
-    set.sweep(BASE, 301_001);
+    set.sweep(BASE, 301_002);
     assert!(set.is_empty(), "the later ones have their time too");
 }
 
@@ -238,22 +257,29 @@ fn a_stored_set_is_what_it_was_and_anything_else_is_empty_with_a_generation_of_i
     assert_eq!(Set::decode(b"", Version::ABSENT), Set::default());
     let other_format = [&[FORMAT + 1], &bytes[1..]].concat();
     for damaged in [&b"somebody else's"[..], &bytes[..bytes.len() / 2], &other_format] {
-        let (one, other) = (Set::decode(damaged, Version(3)), Set::decode(damaged, Version(4)));
+        let (mut one, other) = (Set::decode(damaged, Version(3)), Set::decode(damaged, Version(4)));
         assert!(one.is_empty());
         assert_ne!(one.generation(), set.generation());
         assert_ne!(one.generation(), other.generation(), "each write of it is another");
-        assert!(one.may_be_held("anybody", BASE, u64::MAX - 1));
+        assert!(one.may_be_held("anybody", SCOPE, 5));
+        assert!(!one.may_be_held("anybody", SCOPE, 5 + LONGEST_MS), "not for ever");
     }
+    let emptied = Set::decode(b"", Version(3));
+    assert_ne!(
+        emptied.generation(),
+        Set::default().generation(),
+        "somebody has emptied it"
+    );
 }
 
 #[test]
-fn an_outcome_replaces_its_own_and_a_refusal_every_record() {
+fn an_outcome_replaces_its_own() {
     let other = |verdict| entry("a", Of::Configuration(9), Some(verdict), 1_000);
     let found = || Verdict::Found(Record::parse(b"{}").unwrap());
     for (refuses, others, left) in [
         (false, found(), 2),
         (false, Verdict::AccessDenied, 2),
-        (true, found(), 1),
+        (true, found(), 2),
         (true, Verdict::AccessDenied, 2),
     ] {
         let mut set = Set::default();
@@ -271,10 +297,38 @@ fn a_record_that_is_replaced_by_a_shorter_one_may_still_be_held() {
     set.put(record("a", 2_000), 0);
     set.replace("a", SCOPE, (false, 301_500));
     for (at_ms, may_be) in [(301_999, true), (302_000, false)] {
-        assert_eq!(set.may_be_held("a", BASE, at_ms), may_be);
+        assert_eq!(set.may_be_held("a", SCOPE, at_ms), may_be);
     }
     let mut set = Set::default();
     set.put(record("a", 2_000), 0);
     set.replace("a", SCOPE, (false, 302_000));
-    assert!(!set.may_be_held("a", BASE, 0));
+    assert!(!set.may_be_held("a", SCOPE, 0));
+}
+
+#[test]
+fn a_refusal_outdates_the_records_of_its_tenant_and_of_others_only_when_there_were_too_many() {
+    let mut set = Set::default();
+    set.note_refusal("a");
+    let began = set.refusals();
+    assert!(!set.was_refused_since("a", began), "that was before");
+    set.note_refusal("b");
+    assert!(set.was_refused_since("b", began));
+    assert!(!set.was_refused_since("a", began) && !set.was_refused_since("c", began));
+    for _ in 0..REFUSED - 1 {
+        set.note_refusal("d");
+    }
+    assert!(!set.was_refused_since("c", began));
+    set.note_refusal("d");
+    assert!(set.was_refused_since("c", began), "nobody remembers who it was");
+}
+
+#[test]
+fn forgetting_keeps_that_a_tenant_was_refused_and_lifting_does_not() {
+    for keeps in [true, false] {
+        let mut set = Set::default();
+        set.put(refusal("a", 1_000), 0);
+        assert!(!set.forget("a", keeps, BASE, 10));
+        let age = set.answer("a", SCOPE, BASE, 10).map(|entry| entry.times.age(10));
+        assert_eq!(age, keeps.then_some(Age::Fallback));
+    }
 }
