@@ -245,14 +245,18 @@ impl Worker {
     pub(crate) fn receive(&self, stream: u32, exchange: &Exchange, delivery: &Delivery) {
         let received = self.engine.borrow_mut().receive(delivery, &self.node);
         match received {
-            Ok(reply) => {
-                let told = String::from_utf8_lossy(&reply.body);
+            Ok(received) => {
                 let request_id = &exchange.request_id;
-                host::log(
-                    LogLevel::Info,
-                    &format!("tenant events carried out: {told} request_id={request_id}"),
-                );
-                exchange.answer(&reply);
+                let log = |level, line: &str| host::log(level, &format!("{line} request_id={request_id}"));
+                for line in &received.carried_out {
+                    log(LogLevel::Info, line);
+                }
+                for name in &received.unknown {
+                    log(LogLevel::Debug, &format!("event type without a meaning: `{name}`"));
+                }
+                let tally = String::from_utf8_lossy(&received.reply.body);
+                log(LogLevel::Info, &format!("tenant events carried out: {tally}"));
+                exchange.answer(&received.reply);
             }
             Err(denial) => self.refuse_events(exchange, denial),
         }

@@ -79,11 +79,17 @@ impl Outcome {
         match status {
             StatusCode::OK if body.is_some_and(is_the_filters) => Self::Delivered,
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Self::Refused,
-            StatusCode::UNAUTHORIZED => Self::Unauthorized,
+            // A path that is not the filter's is a protected one: 401 for want of a token.
+            StatusCode::UNAUTHORIZED if body.is_some_and(is_about_the_key) => Self::Unauthorized,
             status if status.is_server_error() => Self::ServerError,
             _ => Self::Unexpected,
         }
     }
+}
+
+/// Whether the filter says that it does not know the key.
+fn is_about_the_key(body: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(body).is_ok_and(|reply| reply["code"] == "EVENTS_UNAUTHORIZED")
 }
 
 /// The filter counts what it has applied; a server that says 200 to everything does not.

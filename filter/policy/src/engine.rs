@@ -2,9 +2,9 @@
 
 use crate::authn::{Authenticator, MAX_SET_BYTES};
 use crate::config::Config;
-use crate::denial::{Denial, Reply};
+use crate::denial::Denial;
 use crate::errand::{Answer, Answered, Callout, Errand};
-use crate::events::{self, Delivery};
+use crate::events::{self, Delivery, Received};
 use crate::node::Node;
 use crate::remark::Remark;
 use crate::request::RequestHead;
@@ -76,9 +76,13 @@ impl Engine {
         self.sanitizer.edits(trailers, Place::Trailers)
     }
 
-    /// Carries out the events of a delivery whose body has come. Whether it was accepted shows in the
-    /// reply; afterwards [`Self::take_errands`] may have something to start.
-    pub fn receive(&mut self, delivery: &Delivery, node: &impl Node) -> Result<Reply, Denial> {
+    /// Carries out the events of a delivery whose body has come. Afterwards [`Self::take_errands`] may
+    /// have something to start.
+    ///
+    /// # Errors
+    ///
+    /// With what to answer when not all of them can be read or carried out.
+    pub fn receive(&mut self, delivery: &Delivery, node: &impl Node) -> Result<Received, Denial> {
         events::receive(self, delivery, node)
     }
 

@@ -21,7 +21,7 @@ use subtle::{Choice, ConstantTimeEq};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::config::{Config, Events};
+use crate::config::{Config, Events, shown};
 use crate::denial::{Denial, Reply};
 use crate::engine::Engine;
 use crate::json;
@@ -35,6 +35,9 @@ use crate::tenant_id::TenantId;
 /// Longest body, in bytes.
 const MAX_BYTES: usize = 262_144;
 const API_KEY: &[u8] = b"x-api-key";
+/// How many events of one delivery the log hears of.
+const MAX_LINES: usize = 50;
+const NO_TIME: &str = "`timestamp` is no time by RFC 3339, zone included";
 /// How far in the future an event may lie and still count as the last about its tenant.
 const TOLERANCE_MS: i64 = 5_000;
 
@@ -132,12 +135,23 @@ impl Tally {
     }
 }
 
+/// What a delivery has come to.
+#[derive(Debug)]
+pub struct Received {
+    /// How many events had which outcome.
+    pub reply: Reply,
+    /// For the log: one line for each of the first events that were carried out.
+    pub carried_out: Vec<String>,
+    /// For the log, where somebody looks closely: the first types without a meaning here.
+    pub unknown: Vec<String>,
+}
+
 /// Carries the events of a delivery out.
 ///
 /// # Errors
 ///
 /// The denial; what could be carried out may have been.
-pub(crate) fn receive(engine: &mut Engine, delivery: &Delivery, node: &impl Node) -> Result<Reply, Denial> {
+pub(crate) fn receive(engine: &mut Engine, delivery: &Delivery, node: &impl Node) -> Result<Received, Denial> {
     let unreadable = || Denial::EventsMalformed("the body is neither a JSON object nor a list of them".to_owned());
     let events = match json::parse(&delivery.body) {
         Ok(Value::Array(events)) => events,
@@ -150,23 +164,34 @@ pub(crate) fn receive(engine: &mut Engine, delivery: &Delivery, node: &impl Node
     let mut tally = Tally::default();
     let mut kinds = Vec::new();
     let mut commands = Vec::new();
-    for event in &events {
+    let mut unknown = Vec::new();
+    let mut wrong = None;
+    for (place, event) in events.iter().enumerate() {
         let (kind, read) = read(&engine.config, event, node);
-        match read {
+        let unread = match read {
             Ok(command) => {
                 kinds.push(kind);
                 commands.push(command);
+                continue;
             }
-            Err(outcome) => {
-                node.count(Counter::Events(kind, outcome));
-                tally.count(outcome);
-            }
+            Err(unread) => unread,
+        };
+        if let Unread::Malformed(why) = unread {
+            wrong.get_or_insert((place, why));
         }
+        if let (Unread::Unknown, Some(name)) = (unread, event.get("event_type").or(event.get("type")))
+            && unknown.len() < MAX_LINES
+        {
+            unknown.push(shown(name.as_str().unwrap_or_default()).to_string());
+        }
+        node.count(Counter::Events(kind, unread.outcome()));
+        tally.count(unread.outcome());
     }
     let applied = resolver
         .obey(manager, &commands, node)
         .map_err(|_| Denial::EventsNotTaken)?;
-    for (kind, applied) in kinds.into_iter().zip(applied) {
+    let mut carried_out = Vec::new();
+    for ((kind, command), applied) in kinds.into_iter().zip(&commands).zip(applied) {
         let outcome = if applied {
             EventOutcome::Applied
         } else {
@@ -174,14 +199,47 @@ pub(crate) fn receive(engine: &mut Engine, delivery: &Delivery, node: &impl Node
         };
         node.count(Counter::Events(kind, outcome));
         tally.count(outcome);
+        if carried_out.len() < MAX_LINES {
+            carried_out.push(match command {
+                Command::ForgetEverything => format!("event {} {}", kind.name(), outcome.name()),
+                Command::Tenant { tenant, .. } => {
+                    format!("event {} {} tenant={}", kind.name(), outcome.name(), tenant.as_str())
+                }
+            });
+        }
     }
-    if tally.malformed > 0 {
+    if let Some((place, why)) = wrong {
         let (malformed, all) = (tally.malformed, events.len());
         return Err(Denial::EventsMalformed(format!(
-            "{malformed} of {all} events cannot be read; the others have been carried out"
+            "{malformed} of {all} events cannot be read, the first at /{place}: {why}; the others have been carried out"
         )));
     }
-    Ok(Reply::ok(serde_json::to_vec(&tally).unwrap_or_default()))
+    Ok(Received {
+        reply: Reply::ok(serde_json::to_vec(&tally).unwrap_or_default()),
+        carried_out,
+        unknown,
+    })
+}
+
+/// Why nothing is done about an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    OtherService,
+    OtherEnvironment,
+    Unknown,
+    /// The member that is wrong, and how. Nothing of its value.
+    Malformed(&'static str),
+}
+
+impl Unread {
+    fn outcome(self) -> EventOutcome {
+        match self {
+            Self::OtherService => EventOutcome::OtherService,
+            Self::OtherEnvironment => EventOutcome::OtherEnvironment,
+            Self::Unknown => EventOutcome::Unknown,
+            Self::Malformed(_) => EventOutcome::Malformed,
+        }
+    }
 }
 
 /// An envelope or its short form.
@@ -193,29 +251,29 @@ struct Event<'a> {
 
 impl<'a> Event<'a> {
     /// A member that is a string where it is there; `null` is not there.
-    fn text(&self, name: &str) -> Result<Option<&'a str>, EventOutcome> {
+    fn text(&self, name: &'static str) -> Result<Option<&'a str>, Unread> {
         match self.members.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(EventOutcome::Malformed),
+            Some(_) => Err(Unread::Malformed(name)),
         }
     }
 
-    fn kind(&self) -> Result<EventType, EventOutcome> {
+    fn kind(&self) -> Result<EventType, Unread> {
         let name = if self.is_short { "type" } else { "event_type" };
         match self.text(name)? {
-            None | Some("") => Err(EventOutcome::Malformed),
+            None | Some("") => Err(Unread::Malformed("`event_type` or `type` is missing")),
             Some(text) => Ok(kind(text)),
         }
     }
 
     /// Whether it is about the configured service. The short form has no place to name one: what only
     /// makes the filter ask anew holds for every service then.
-    fn is_about(&self, service: &str, kind: EventType) -> Result<bool, EventOutcome> {
+    fn is_about(&self, service: &str, kind: EventType) -> Result<bool, Unread> {
         let payload = match self.members.get("payload") {
             None | Some(Value::Null) => None,
             Some(Value::Object(payload)) => Some(payload),
-            Some(_) => return Err(EventOutcome::Malformed),
+            Some(_) => return Err(Unread::Malformed("`payload` is no object")),
         };
         let asks_anew = matches!(
             kind,
@@ -289,9 +347,9 @@ fn order(kind: EventType) -> Option<Order> {
 }
 
 /// Reads one event: its type as far as it is known, and what is to be done or why nothing is.
-fn read(config: &Config, event: &Value, node: &impl Node) -> (EventType, Result<Command, EventOutcome>) {
+fn read(config: &Config, event: &Value, node: &impl Node) -> (EventType, Result<Command, Unread>) {
     let Value::Object(members) = event else {
-        return (EventType::Unknown, Err(EventOutcome::Malformed));
+        return (EventType::Unknown, Err(Unread::Malformed("it is no object")));
     };
     let event = Event {
         members,
@@ -299,33 +357,37 @@ fn read(config: &Config, event: &Value, node: &impl Node) -> (EventType, Result<
     };
     match event.kind() {
         Ok(kind) => (kind, command(config, &event, kind, node)),
-        Err(outcome) => (EventType::Unknown, Err(outcome)),
+        Err(unread) => (EventType::Unknown, Err(unread)),
     }
 }
 
-fn command(config: &Config, event: &Event<'_>, kind: EventType, node: &impl Node) -> Result<Command, EventOutcome> {
+fn command(config: &Config, event: &Event<'_>, kind: EventType, node: &impl Node) -> Result<Command, Unread> {
     let is_here = |named: &str| {
         let here = config.environment.as_ref();
         named.is_empty() || here.is_some_and(|here| here.as_str().eq_ignore_ascii_case(named))
     };
     if !event.text("environment")?.is_none_or(is_here) {
-        return Err(EventOutcome::OtherEnvironment);
+        return Err(Unread::OtherEnvironment);
     }
     if kind == EventType::InvalidateAll {
         return Ok(Command::ForgetEverything);
     }
-    let order = order(kind).ok_or(EventOutcome::Unknown)?;
+    let order = order(kind).ok_or(Unread::Unknown)?;
     let name = if event.is_short { "tenantId" } else { "tenant_id" };
     let tenant = event
         .text(name)?
         .and_then(|id| TenantId::parse(id, config.tenant_id.fold_uuid))
-        .ok_or(EventOutcome::Malformed)?;
+        .ok_or(Unread::Malformed(if event.is_short {
+            "`tenantId` is missing or no tenant id"
+        } else {
+            "`tenant_id` is missing or no tenant id"
+        }))?;
     let at_ms = match event.text("timestamp")? {
         None => None,
-        Some(text) => Some(milliseconds(text, node).ok_or(EventOutcome::Malformed)?),
+        Some(text) => Some(milliseconds(text, node).ok_or(Unread::Malformed(NO_TIME))?),
     };
     if is_about_a_service(kind) && !event.is_about(config.service.as_str(), kind)? {
-        return Err(EventOutcome::OtherService);
+        return Err(Unread::OtherService);
     }
     Ok(Command::Tenant { tenant, order, at_ms })
 }

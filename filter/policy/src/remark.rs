@@ -7,12 +7,29 @@ use crate::authn::RefusedKey;
 use crate::config::shown;
 use crate::resolve::Useless;
 use crate::telemetry::{FetchFailure, LookupFailure};
+use crate::tenant_id::TenantId;
 
 /// Something that an operator should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remark {
     /// Lookups fail; said once a minute and kind.
-    LookupsFail(LookupFailure),
+    LookupsFail {
+        /// How.
+        failure: LookupFailure,
+        /// The status of the answer, where there was one.
+        status: Option<u16>,
+        /// About whom the last of them was.
+        tenant: TenantId,
+        /// The Envoy cluster that was called.
+        cluster: String,
+    },
+    /// Another API key than before is accepted.
+    KeyPreferred {
+        /// The Envoy cluster that was called.
+        cluster: String,
+        /// Its place in the configuration, from 1.
+        place: usize,
+    },
     /// The circuit to the Tenant Manager has opened.
     CircuitOpened {
         /// The Envoy cluster that is left alone.
@@ -100,7 +117,8 @@ impl Remark {
     /// Whether somebody should act.
     pub fn is_warning(&self) -> bool {
         match self {
-            Self::LookupsFail(_)
+            Self::LookupsFail { .. }
+            | Self::KeyPreferred { .. }
             | Self::CircuitOpened { .. }
             | Self::ListUseless(_)
             | Self::FetchesFail { .. }
@@ -115,11 +133,28 @@ impl Remark {
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LookupsFail(failure) => write!(
+            Self::LookupsFail {
+                failure,
+                status,
+                tenant,
+                cluster,
+            } => {
+                write!(f, "tenant lookups fail: {}", failure.name())?;
+                if let Some(status) = status {
+                    write!(f, " (status {status})")?;
+                }
+                write!(
+                    f,
+                    ": {}; last for tenant={} in cluster `{}` (each worker says this once a minute)",
+                    failure.meaning(),
+                    tenant.as_str(),
+                    shown(cluster)
+                )
+            }
+            Self::KeyPreferred { cluster, place } => write!(
                 f,
-                "tenant lookups fail: {}: {} (each worker says this once a minute)",
-                failure.name(),
-                failure.meaning()
+                "API key {place} serves cluster `{}` now: the other one is answered with 401",
+                shown(cluster)
             ),
             Self::CircuitOpened {
                 cluster,

@@ -28,7 +28,7 @@ fn engine(patch: &Value) -> Engine {
 fn deliver(engine: &mut Engine, world: &World, body: &[u8]) -> Result<Value, Denial> {
     let mut delivery = Delivery::default();
     delivery.push(body).unwrap();
-    let tally = |reply: Reply| serde_json::from_slice(&reply.body).unwrap();
+    let tally = |received: Received| serde_json::from_slice(&received.reply.body).unwrap();
     engine.receive(&delivery, world).map(tally)
 }
 
@@ -465,4 +465,55 @@ fn a_body_has_at_most_256_kib_however_it_comes() {
     assert_eq!(delivery.push(b""), Ok(()));
     assert_eq!(Delivery::default().push(&[0; 262_145]), Err(TooLong));
     assert_eq!(Delivery::too_long().reply(false).status, 400);
+}
+
+#[test]
+fn what_is_wrong_with_an_event_is_said_and_nothing_of_its_value() {
+    let (mut engine, world) = (engine(&json!({})), World::default());
+    for (event, why) in [
+        (json!({}), "`event_type` or `type` is missing"),
+        (
+            json!({ "event_type": "tenant.suspended", "tenantId": "acme" }),
+            "`tenant_id` is missing or no tenant id",
+        ),
+        (
+            json!({ "type": "tenant.suspended", "tenantId": "s3cret!" }),
+            "`tenantId` is missing or no tenant id",
+        ),
+        (
+            json!({ "event_type": "tenant.suspended", "tenant_id": "acme", "timestamp": "2026-11-21T10:00:00" }),
+            NO_TIME,
+        ),
+        (
+            json!({ "event_type": "tenant.service.purged", "tenant_id": "acme", "payload": ["s3cret!"] }),
+            "`payload` is no object",
+        ),
+    ] {
+        let fine = json!({ "type": "tenant.updated", "tenantId": "acme" });
+        let body = json!([fine, event]).to_string();
+        let Err(Denial::EventsMalformed(told)) = deliver(&mut engine, &world, body.as_bytes()) else {
+            panic!("{event}")
+        };
+        assert!(
+            told.contains(&format!("1 of 2 events cannot be read, the first at /1: {why};")),
+            "{told}"
+        );
+        assert!(!told.contains("s3cret"), "{told}");
+    }
+}
+
+#[test]
+fn the_log_hears_of_each_event_up_to_a_bound() {
+    let (mut engine, world) = (engine(&json!({})), World::default());
+    let events: Vec<Value> = (0..60)
+        .map(|n| json!({ "type": "tenant.suspended", "tenantId": format!("t{n}") }))
+        .chain([json!({ "type": "tenant.foo\n", "tenantId": "acme" })])
+        .collect();
+    let mut delivery = Delivery::default();
+    delivery.push(Value::from(events).to_string().as_bytes()).unwrap();
+    let received = engine.receive(&delivery, &world).unwrap();
+    assert_eq!(received.carried_out.len(), MAX_LINES);
+    assert_eq!(received.carried_out[0], "event tenant_suspended applied tenant=t0");
+    assert_eq!(received.unknown.len(), 1);
+    assert!(!received.unknown[0].contains('\n'), "{:?}", received.unknown);
 }

@@ -150,7 +150,7 @@ impl Gate {
         (health, key): (Health, Option<usize>),
         now_ms: u64,
         node: &impl Node,
-    ) -> Option<Remark> {
+    ) -> Vec<Remark> {
         for _ in 0..ATTEMPTS {
             let (before, version) = self.read(node);
             let mut state = before;
@@ -165,15 +165,22 @@ impl Gate {
                 state.openings = before.openings.wrapping_add(1);
             }
             if state == before {
-                return None;
+                return Vec::new();
             }
             match self.write(state, version, node) {
-                Ok(()) => return told(before.phase, state.phase, manager, node),
+                Ok(()) => {
+                    let key = (state.preferred_key != before.preferred_key).then(|| Remark::KeyPreferred {
+                        cluster: manager.cluster.clone(),
+                        place: usize::from(state.preferred_key).saturating_add(1),
+                    });
+                    let circuit = told(before.phase, state.phase, manager, node);
+                    return key.into_iter().chain(circuit).collect();
+                }
                 Err(NotWritten::Outpaced) => {}
-                Err(NotWritten::Refused) => return None,
+                Err(NotWritten::Refused) => return Vec::new(),
             }
         }
-        None
+        Vec::new()
     }
 
     fn read(&self, node: &impl Node) -> (State, Version) {

@@ -4,7 +4,8 @@
 //! 2. What is listed and not fresh is looked up, four at once.
 //! 3. Who was listed the last time and is not any more is forgotten.
 //! 4. Whether the circuit opens or closes is the lookups' business.
-//! 5. A list that cannot be read, is too large, or has under half of the tenants of the last one
+//! 5. `cache.invalidate_all` lets the last list be forgotten too.
+//! 6. A list that cannot be read, is too large, or has under half of the tenants of the last one
 //!    changes nothing.
 
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,8 @@ struct Turn {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct List {
     of: u64,
+    /// The base of the change log: after a change of everything it is void.
+    base: u64,
     tenants: Vec<String>,
 }
 
@@ -218,11 +221,9 @@ impl Resolver {
         }
         let (list, health) = read(answer, manager, config.tenant_id.fold_uuid);
         let accepted = (health == Health::Good).then_some(asking.key);
-        let mut remarks: Vec<Remark> = self
+        let mut remarks = self
             .gate
-            .leave(manager, asking.permit, (health, accepted), now_ms, node)
-            .into_iter()
-            .collect();
+            .leave(manager, asking.permit, (health, accepted), now_ms, node);
         let interval_ms = discoverer.settings.interval_ms;
         let taken = list.and_then(|list| self.take_list(manager, list, node));
         let pause_ms = match taken {
@@ -244,13 +245,15 @@ impl Resolver {
 
     /// Forgets who has gone and has looked up who is there.
     fn take_list(&mut self, manager: &TenantManager, list: Vec<TenantId>, node: &impl Node) -> Result<(), Useless> {
+        self.listen(node);
         let Some(discoverer) = self.discoverer.as_ref() else {
             return Ok(());
         };
+        let base = self.log.layout().map_or(0, |layout| layout.base);
         let Shared { value, version } = node.shared(&discoverer.list_key);
         let last = postcard::from_bytes::<List>(&value)
             .ok()
-            .filter(|last| last.of == discoverer.of)
+            .filter(|last| last.of == discoverer.of && last.base == base)
             .unwrap_or_default();
         if list.len().saturating_mul(2) < last.tenants.len() {
             return Err(Useless::Shrunk {
@@ -272,6 +275,7 @@ impl Resolver {
             .collect();
         let now = List {
             of: discoverer.of,
+            base,
             tenants: list.iter().map(|tenant| tenant.as_str().to_owned()).collect(),
         };
         let list_key = discoverer.list_key.clone();

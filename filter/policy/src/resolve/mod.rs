@@ -390,11 +390,9 @@ impl Resolver {
             Err(failure) => lookup::health(failure, answer),
         };
         let accepted = result.is_ok().then_some(lookup.key);
-        let mut remarks: Vec<Remark> = self
+        let mut remarks = self
             .gate
-            .leave(manager, lookup.permit, (health, accepted), now_ms, node)
-            .into_iter()
-            .collect();
+            .leave(manager, lookup.permit, (health, accepted), now_ms, node);
         // Before anything of the node is read: what changes from here on is heard by the waiters.
         self.listen(node);
         let heard = self.log.heard();
@@ -408,7 +406,7 @@ impl Resolver {
             }
             Err(failure) => {
                 node.count(Counter::TenantConnectionErrors(failure));
-                remarks.extend(self.complaint(failure, now_ms));
+                remarks.extend(self.complaint(manager, &lookup, (failure, answer), now_ms));
                 let layout = self.log.layout();
                 if let (LookupFailure::Rejected, Some(layout)) = (failure, layout) {
                     let until_ms = now_ms.saturating_add(lookup::SHORTEST_PAUSE_MS);
@@ -512,13 +510,27 @@ impl Resolver {
     }
 
     /// A failure that the log should hear of: each kind at most once a minute.
-    fn complaint(&mut self, failure: LookupFailure, now_ms: u64) -> Option<Remark> {
+    fn complaint(
+        &mut self,
+        manager: &TenantManager,
+        lookup: &inflight::Lookup,
+        (failure, answer): (LookupFailure, Answer<'_>),
+        now_ms: u64,
+    ) -> Option<Remark> {
         let quiet_until_ms = self.quiet_until_ms.entry(failure).or_default();
         if now_ms < *quiet_until_ms {
             return None;
         }
         *quiet_until_ms = now_ms.saturating_add(COMPLAINT_MS);
-        Some(Remark::LookupsFail(failure))
+        Some(Remark::LookupsFail {
+            failure,
+            status: match answer {
+                Answer::Http { status, .. } => Some(status),
+                Answer::Unreachable => None,
+            },
+            tenant: lookup.tenant.clone(),
+            cluster: manager.cluster.clone(),
+        })
     }
 
     /// After the first 401, the call with the other API key in what is left of the time.

@@ -43,7 +43,7 @@ fn tell(engine: &mut Engine, world: &World, kind: &str) {
     let mut delivery = Delivery::default();
     let event = json!({ "type": kind, "tenantId": "acme" });
     delivery.push(event.to_string().as_bytes()).unwrap();
-    assert_eq!(engine.receive(&delivery, world).unwrap().status, 200);
+    assert_eq!(engine.receive(&delivery, world).unwrap().reply.status, 200);
 }
 
 #[test]

@@ -35,8 +35,9 @@ impl Ways {
     }
 
     fn leave(&self, worker: usize, permit: Permit, health: Health) -> Option<Remark> {
+        let first = |remarks: Vec<Remark>| remarks.into_iter().next();
         let now_ms = self.world.now_ms.get();
-        self.gates[worker].leave(&self.manager, permit, (health, None), now_ms, &self.world)
+        first(self.gates[worker].leave(&self.manager, permit, (health, None), now_ms, &self.world))
     }
 
     fn ask(&self, worker: usize, health: Health) -> Option<Remark> {

@@ -172,14 +172,25 @@ fn each_kind_of_failure_is_complained_about_once_a_minute() {
             Answered::Again(_) => panic!("over"),
         }
     };
-    let fails = |failure| vec![Remark::LookupsFail(failure)];
-    assert_eq!(complaint(0, 500), fails(LookupFailure::ServerError));
+    let fails = |at_ms: u64, status: u16, failure| {
+        vec![Remark::LookupsFail {
+            failure,
+            status: Some(status),
+            tenant: tenant(&format!("t{at_ms}")),
+            cluster: "tm".to_owned(),
+        }]
+    };
+    assert_eq!(complaint(0, 500), fails(0, 500, LookupFailure::ServerError));
     assert_eq!(complaint(1, 500), []);
     assert_eq!(complaint(2, 404), []);
     assert_eq!(complaint(3, 500), [], "a success in between changes nothing");
-    assert_eq!(complaint(4, 418), fails(LookupFailure::Rejected), "another kind");
+    assert_eq!(
+        complaint(4, 418),
+        fails(4, 418, LookupFailure::Rejected),
+        "another kind"
+    );
     assert_eq!(complaint(59_999, 500), []);
-    assert_eq!(complaint(60_000, 500), fails(LookupFailure::ServerError));
+    assert_eq!(complaint(60_000, 500), fails(60_000, 500, LookupFailure::ServerError));
 }
 
 #[test]
