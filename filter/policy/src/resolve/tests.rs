@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::{Plugin, compile};
+use crate::errand::{Answer, Answered, Callout, Learned};
+use crate::remark::Remark;
 use crate::telemetry::Gauge;
 use crate::world::World;
 
