@@ -486,8 +486,8 @@ pub(crate) fn next_number(key: &str) -> Result<u64> {
         let (number, expected) = match shared_data(key) {
             Ok((bytes, cas)) => match <[u8; 8]>::try_from(bytes) {
                 Ok(bytes) => (u64::from_le_bytes(bytes).wrapping_add(1), cas),
-                // There is something that is no number: it is replaced.
-                Err(_) => (1, cas),
+                // There is something that is no number. It is replaced, by none that has been given yet.
+                Err(_) => (random_number(), cas),
             },
             Err(_) => (1, ONLY_IF_ABSENT),
         };
@@ -500,9 +500,13 @@ pub(crate) fn next_number(key: &str) -> Result<u64> {
     Err(Refused(CAS_MISMATCH))
 }
 
+fn random_number() -> u64 {
+    (u64::from(random()) << 32) | u64::from(random())
+}
+
 /// A random number that all VMs of the node with this `vm_id` share, made by the first that asks.
 pub(crate) fn secret_number(key: &str) -> Result<u64> {
-    let random = (u64::from(random()) << 32) | u64::from(random());
+    let random = random_number();
     // The first has its way; whoever comes later, also at the same moment, reads what is there.
     let _ = set_shared_data(key, &random.to_le_bytes(), ONLY_IF_ABSENT);
     let (bytes, _) = shared_data(key)?;

@@ -131,10 +131,8 @@ impl Root {
 
 /// A queue that only this root context is told about.
 fn own_queue() -> Option<u32> {
-    // The number is enough unless another plugin writes over it; then it would begin anew, with the names
-    // of queues that others have.
-    let name = |number| format!("tenantgate.{number}.{:08x}", host::random());
-    let queue = host::next_number(QUEUE_NUMBER_KEY).and_then(|number| host::register_queue(&name(number)));
+    let queue =
+        host::next_number(QUEUE_NUMBER_KEY).and_then(|number| host::register_queue(&format!("tenantgate.{number}")));
     match queue {
         Ok(queue) => Some(queue),
         Err(host::Refused(status)) => {

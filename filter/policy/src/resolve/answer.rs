@@ -127,6 +127,14 @@ impl Resolver {
                 Some(outcome)
             }
             Ok(Kept::Outdated) => None,
+            Ok(Kept::Ahead) => {
+                self.log.distrust();
+                self.listen(node);
+                if self.log.layout() == Some(stamp.layout()) {
+                    self.table.drop_later(tenant, stamp.layout(), node);
+                }
+                None
+            }
             Err(_) => {
                 let is_current = self
                     .view(&lookup.tenant, now_ms, node)

@@ -264,6 +264,11 @@ impl Set {
         self.entries.is_empty()
     }
 
+    /// Takes out what claims to have been written later than that.
+    pub(super) fn drop_later(&mut self, base: u64) {
+        self.entries.retain(|entry| !entry.is_of_later(base));
+    }
+
     /// The refusal by an event that holds for whoever is asking.
     pub(super) fn order(&self, tenant: &str, scope: Scope, base: u64, now_ms: u64) -> Option<&Entry> {
         self.orders(tenant, scope, base, now_ms)

@@ -66,6 +66,8 @@ pub(super) enum Kept {
     Yes { refutes: bool },
     /// The tenant has been invalidated since it was asked about: it must not be cached.
     Outdated,
+    /// The same, if everything has changed; otherwise somebody has written what cannot be.
+    Ahead,
 }
 
 /// What an event does to a tenant.
@@ -139,7 +141,10 @@ impl Table {
             let is_refuted = is_record && set.was_refused_since(tenant, stamp.refusals);
             // Everything may have changed since this worker has listened: what others have written after
             // that is not to be touched.
-            let is_overtaken = set.generation() != stamp.generation || set.is_ahead_of(base);
+            if set.is_ahead_of(base) {
+                return Change::No(Kept::Ahead);
+            }
+            let is_overtaken = set.generation() != stamp.generation;
             if is_overtaken || is_refuted || set.order(tenant, self.scope, base, now_ms).is_some() {
                 return Change::No(Kept::Outdated);
             }
@@ -169,6 +174,16 @@ impl Table {
             }
             Change::Yes(Kept::Yes { refutes })
         })
+    }
+
+    /// Takes out of a tenant's set what claims to have been written after everything has changed, where
+    /// nothing has.
+    pub(super) fn drop_later(&self, tenant: &str, layout: Layout, node: &impl Node) {
+        // Where it cannot be written, the next answer finds it again.
+        let _ = update(tenant, layout, node, |set| {
+            set.drop_later(layout.base);
+            Change::Yes(())
+        });
     }
 
     /// Takes the lease of a refresh, for one worker of the node at a time. Gives until when it is
