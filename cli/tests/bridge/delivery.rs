@@ -172,7 +172,7 @@ async fn the_end_waits_for_what_is_queued_and_a_new_key_is_used() {
     let line = bridge.logged("events not delivered").await;
     assert_eq!(
         (line["outcome"].as_str(), line["detail"].as_str()),
-        (Some("unauthorized"), Some("status 401 SCRIPTED"))
+        (Some("unauthorized"), Some("status 401 EVENTS_UNAUTHORIZED"))
     );
     envoy.answer(200);
     // The next attempt would be many seconds later; the end does not wait for that.

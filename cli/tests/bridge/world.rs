@@ -59,6 +59,7 @@ impl Receiver {
     pub(crate) fn answer(&self, status: u16) {
         let body = match status {
             200 => json!({ "applied": 1, "ignored": 0 }),
+            401 => json!({ "code": "EVENTS_UNAUTHORIZED", "title": "Scripted", "message": "scripted" }),
             _ => json!({ "code": "SCRIPTED", "title": "Scripted", "message": "scripted" }),
         };
         let answer = Answer {
