@@ -253,7 +253,7 @@ pub struct Events {
     /// The path of the filter itself on which events arrive. No public path covers it, and it
     /// covers none.
     pub path: String,
-    /// One or two values of `X-API-Key`, each of at least 16 bytes.
+    /// One or two values of `X-API-Key`.
     pub api_keys: Vec<Secret>,
 }
 

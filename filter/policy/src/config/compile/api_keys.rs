@@ -2,11 +2,10 @@
 
 use super::*;
 
-/// One or two keys of at least `min_bytes` (at most 4096), so that one can be replaced while the
+/// One or two keys of at most 4096 bytes, so that one can be replaced while the
 /// other holds.
 pub(super) fn api_keys(
     raw: Option<Vec<raw::RawSecret>>,
-    min_bytes: usize,
     at: &Pointer,
     faults: &mut Faults,
     env: &dyn Fn(&str) -> Option<String>,
@@ -24,31 +23,30 @@ pub(super) fn api_keys(
             },
         );
     }
-    all(keys, |index, key| secret(key, min_bytes, &at.child(index), faults, env))
+    all(keys, |index, key| secret(key, &at.child(index), faults, env))
 }
 
 fn secret(
     raw: raw::RawSecret,
-    min_bytes: usize,
     at: &Pointer,
     faults: &mut Faults,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Option<Secret> {
-    let accepted = format!("either `value` or `env`, giving {min_bytes} to 4096 visible ASCII characters");
+    const ACCEPTED: &str = "either `value` or `env`, giving 1 to 4096 visible ASCII characters";
     let (place, text) = match (raw.value, raw.env) {
         (Some(value), None) => (at.child("value"), Some(value)),
         (None, Some(name)) => (at.child("env"), env(&name)),
-        (Some(_), Some(_)) => return faults.refuse(at.clone(), "both", &accepted),
+        (Some(_), Some(_)) => return faults.refuse(at.clone(), "both", ACCEPTED),
         (None, None) => {
-            faults.missing(at.clone(), &accepted);
+            faults.missing(at.clone(), ACCEPTED);
             return None;
         }
     };
     match text {
         None if faults.demanding => faults.refuse(place, "a variable that the VM does not have", VARIABLE),
         None => None,
-        Some(text) if !(min_bytes..=4_096).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_graphic()) => {
-            faults.refuse(place, "an unusable value", &accepted)
+        Some(text) if !(1..=4_096).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_graphic()) => {
+            faults.refuse(place, "an unusable value", ACCEPTED)
         }
         Some(text) => Some(Secret::new(text)),
     }

@@ -2,9 +2,6 @@
 
 use super::*;
 
-/// Shortest key: it guards a write access, and anybody who reaches the listener may guess.
-const MIN_KEY_BYTES: usize = 16;
-
 pub(super) fn events(
     raw: raw::RawEvents,
     public: Option<&[PublicPath]>,
@@ -30,7 +27,7 @@ pub(super) fn events(
             }
             Some(path)
         });
-    let api_keys = api_keys::api_keys(raw.api_keys, MIN_KEY_BYTES, &at.child("api_keys"), faults, env);
+    let api_keys = api_keys::api_keys(raw.api_keys, &at.child("api_keys"), faults, env);
     Some(Events {
         path: path?,
         api_keys: api_keys?,

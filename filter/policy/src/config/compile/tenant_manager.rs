@@ -25,7 +25,7 @@ pub(super) fn tenant_manager(
             "a path that starts with `/` and names `{tenantId}` once, and `{service}` where needed",
         )
     });
-    let api_keys = api_keys::api_keys(raw.api_keys, 1, &at.child("api_keys"), faults, env);
+    let api_keys = api_keys::api_keys(raw.api_keys, &at.child("api_keys"), faults, env);
     let timeout_ms = faults.number(at.child("timeout_ms"), raw.timeout_ms, 2_000, 1..=60_000);
     let max_body_bytes = faults.number(
         at.child("max_body_bytes"),

@@ -163,8 +163,8 @@ fn every_fault_of_resolution_is_found_and_its_place_named() {
             "/events/api_keys: found 0 keys, accepted: one or two",
         ),
         (
-            json!({ "events": { "api_keys": [{ "value": "0123456789abcde" }] } }),
-            "/events/api_keys/0/value: found an unusable value, accepted: either `value` or `env`, giving 16 to 4096",
+            json!({ "events": { "api_keys": [{ "value": "two words" }] } }),
+            "/events/api_keys/0/value: found an unusable value, accepted: either `value` or `env`, giving 1 to 4096",
         ),
         (
             json!({ "events": { "api_keys": [{ "env": "NO_SUCH" }] } }),
@@ -273,7 +273,7 @@ fn the_path_of_discovery_has_room_for_a_query_and_shows_nothing() {
 #[test]
 fn keys_of_events_are_shown_nowhere() {
     let found = faults(&resolving(&json!({
-        "events": { "api_keys": ["hunter2", { "value": "hunter3" }, { "hunter4": 1 }], "path": 4711 },
+        "events": { "api_keys": ["hunter2", { "value": "hunter 3" }, { "hunter4": 1 }], "path": 4711 },
     })));
     assert_eq!(found.len(), 5, "{found:#?}");
     for fault in &found {
