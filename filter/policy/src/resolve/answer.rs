@@ -9,7 +9,7 @@ use super::set::Verdict;
 use super::shared::{Kept, Stamp};
 use super::{LookupId, Outcome, Resolver, Tidings, Unavailable, lookup};
 use crate::config::{Config, TenantManager};
-use crate::errand::{Answer, Answered, Awaited, Callout, GRACE_MS, Learned};
+use crate::errand::{Answer, Answered, Awaited, Callout, Learned};
 use crate::node::Node;
 use crate::remark::Remark;
 use crate::telemetry::{Counter, Histogram, LookupFailure};
@@ -177,16 +177,13 @@ impl Resolver {
         answer: Answer<'_>,
         now_ms: u64,
     ) -> Option<Callout> {
-        if !matches!(answer, Answer::Http { status: 401, .. }) {
-            return None;
-        }
-        let lookup = self
-            .inflight
-            .find(id)
-            .filter(|lookup| lookup.attempts < manager.api_keys.len())?;
-        let left_ms = lookup.ends_ms.saturating_sub(GRACE_MS).saturating_sub(now_ms);
-        let timeout_ms = u32::try_from(left_ms).ok().filter(|left| *left > 0)?;
-        let other = if lookup.key == 0 { 1 } else { 0 };
+        let lookup = self.inflight.find(id)?;
+        let tried = lookup::Tried {
+            key: lookup.key,
+            attempts: lookup.attempts,
+            ends_ms: lookup.ends_ms,
+        };
+        let (other, timeout_ms) = tried.after_401(manager, answer, now_ms)?;
         Some(lookup.ask(config, manager, other, timeout_ms))
     }
 }

@@ -14,10 +14,10 @@ use super::Resolver;
 use super::breaker::{Health, Permit};
 use super::changes::ATTEMPTS;
 use super::events::Command;
-use super::lookup::key_headers;
+use super::lookup::{Tried, key_headers};
 use super::shared::{Order, fingerprint};
 use crate::config::{Config, Discovery, TenantManager};
-use crate::errand::{Answer, Answered, Callout, Errand, GRACE_MS, deadline_ms};
+use crate::errand::{Answer, Answered, Callout, Errand, deadline_ms};
 use crate::json::Object;
 use crate::node::{Node, NotWritten, Shared, part_of};
 use crate::remark::Remark;
@@ -210,14 +210,15 @@ impl Resolver {
         let Some(mut asking) = discoverer.asking.take_if(|asking| asking.id == id) else {
             return Answered::FORGOTTEN;
         };
-        if matches!(answer, Answer::Http { status: 401, .. }) && asking.attempts < manager.api_keys.len() {
-            let left_ms = asking.ends_ms.saturating_sub(GRACE_MS).saturating_sub(now_ms);
-            if let Some(timeout_ms) = u32::try_from(left_ms).ok().filter(|left| *left > 0) {
-                let other = if asking.key == 0 { 1 } else { 0 };
-                let callout = asking.ask(config, manager, &discoverer.settings, other, timeout_ms);
-                discoverer.asking = Some(asking);
-                return Answered::Again(callout);
-            }
+        let tried = Tried {
+            key: asking.key,
+            attempts: asking.attempts,
+            ends_ms: asking.ends_ms,
+        };
+        if let Some((other, timeout_ms)) = tried.after_401(manager, answer, now_ms) {
+            let callout = asking.ask(config, manager, &discoverer.settings, other, timeout_ms);
+            discoverer.asking = Some(asking);
+            return Answered::Again(callout);
         }
         let (list, health) = read(answer, manager, config.tenant_id.fold_uuid);
         let accepted = (health == Health::Good).then_some(asking.key);

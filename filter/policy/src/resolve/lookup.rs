@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::breaker::Health;
 use super::record::{self, Record};
 use crate::config::{Config, ServiceName, TenantManager};
-use crate::errand::{Answer, Callout};
+use crate::errand::{Answer, Callout, GRACE_MS};
 use crate::telemetry::LookupFailure;
 use crate::tenant_id::TenantId;
 
@@ -78,6 +78,29 @@ pub(super) fn question(
         cluster: manager.cluster.clone(),
         headers,
         timeout_ms: timeout_ms.max(1),
+    }
+}
+
+/// The API keys that a question to the Tenant Manager has been asked with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tried {
+    /// The place of the last one, 0 or 1.
+    pub(super) key: usize,
+    /// How many there were.
+    pub(super) attempts: usize,
+    /// When the question is over, answered or not (monotonic milliseconds).
+    pub(super) ends_ms: u64,
+}
+
+impl Tried {
+    /// After the first 401: the place of the other key, and what is left of the time, never 0.
+    pub(super) fn after_401(self, manager: &TenantManager, answer: Answer<'_>, now_ms: u64) -> Option<(usize, u32)> {
+        if !matches!(answer, Answer::Http { status: 401, .. }) || self.attempts >= manager.api_keys.len() {
+            return None;
+        }
+        let left_ms = self.ends_ms.saturating_sub(GRACE_MS).saturating_sub(now_ms);
+        let timeout_ms = u32::try_from(left_ms).ok().filter(|left| *left > 0)?;
+        Some((if self.key == 0 { 1 } else { 0 }, timeout_ms))
     }
 }
 
