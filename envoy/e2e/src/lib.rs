@@ -14,4 +14,4 @@ pub use envoy_run::now;
 pub use keep_alive::KeepAlive;
 pub use message::Message;
 pub use traffic::{Sample, Traffic};
-pub use world::{EVENTS_KEY, EVENTS_PATH, Setup, World, base_config, module, with_keys};
+pub use world::{EVENTS_KEY, EVENTS_PATH, Setup, World, base_config, bootstrap_between, module, with_keys};

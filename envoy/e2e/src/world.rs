@@ -49,6 +49,21 @@ pub fn base_config(patch: Value) -> anyhow::Result<Value> {
     Keys::shared().expand_config(&corpus::merged_config(&base, &suite, case))
 }
 
+/// The shipped bootstrap with the corpus's configuration under a merge patch, between these two: for
+/// tests that change it while Envoy runs.
+///
+/// # Errors
+/// When the corpus or the bootstrap cannot be read, or there is no module.
+pub fn bootstrap_between(patch: Value, upstream: &Echo, tenant_manager: &TenantManager) -> anyhow::Result<Bootstrap> {
+    Ok(Bootstrap::shipped()?
+        .wasm(module()?)
+        .plugin_config(&base_config(patch)?.to_string())
+        .cluster_endpoint("upstream", upstream.address())?
+        .cluster_endpoint("tenant-manager", tenant_manager.address())?
+        .listener_port(0)
+        .admin_port(0))
+}
+
 /// What a world is made of.
 #[derive(Debug, Clone)]
 pub struct Setup {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use corpus::answer::Answer;
-use envoy_e2e::{Connection, Message, Setup, base_config, module};
+use envoy_e2e::{Connection, Message, Setup, base_config, bootstrap_between};
 use envoy_run::{Bootstrap, Echo, Envoy, ListenerFile, Options, TenantManager};
 use serde_json::{Value, json};
 
@@ -86,15 +86,7 @@ async fn a_lookup_survives_an_update_and_so_does_everyone_who_waits() -> anyhow:
     let echo = Echo::start().await?;
     let tenants = corpus::load(&corpus::cases_dir())?.base.tenants;
     let tenant_manager = TenantManager::start(tenants).await?;
-    let bootstrap = |patch: Value| -> anyhow::Result<Bootstrap> {
-        Ok(Bootstrap::shipped()?
-            .wasm(module()?)
-            .plugin_config(&base_config(patch)?.to_string())
-            .cluster_endpoint("upstream", echo.address())?
-            .cluster_endpoint("tenant-manager", tenant_manager.address())?
-            .listener_port(0)
-            .admin_port(0))
-    };
+    let bootstrap = |patch: Value| bootstrap_between(patch, &echo, &tenant_manager);
     let patient =
         |module: &str| json!({ "tenant_manager": { "timeout_ms": 60_000 }, "scope": { "emit": { "module": module } } });
     let mut listeners = ListenerFile::new()?;

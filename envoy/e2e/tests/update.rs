@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use envoy_e2e::{Connection, Message, base_config, module};
-use envoy_run::{Bootstrap, Echo, Envoy, ListenerFile, Options, TenantManager};
+use envoy_e2e::{Connection, Message, bootstrap_between};
+use envoy_run::{Echo, Envoy, ListenerFile, Options, TenantManager};
 use serde_json::{Value, json};
 
 /// How long anything may take that is waited for here: compiling the module again takes most of it.
@@ -20,15 +20,7 @@ async fn what_is_known_of_tenants_outlives_an_update_that_does_not_concern_it() 
     let echo = Echo::start().await?;
     let tenants = corpus::load(&corpus::cases_dir())?.base.tenants;
     let tenant_manager = TenantManager::start(tenants).await?;
-    let bootstrap = |patch: Value| -> anyhow::Result<Bootstrap> {
-        Ok(Bootstrap::shipped()?
-            .wasm(module()?)
-            .plugin_config(&base_config(patch)?.to_string())
-            .cluster_endpoint("upstream", echo.address())?
-            .cluster_endpoint("tenant-manager", tenant_manager.address())?
-            .listener_port(0)
-            .admin_port(0))
-    };
+    let bootstrap = |patch: Value| bootstrap_between(patch, &echo, &tenant_manager);
     let mut listeners = ListenerFile::new()?;
     let options = Options {
         drain_time: Duration::from_secs(1),
