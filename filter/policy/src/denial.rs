@@ -53,6 +53,10 @@ codes! {
     TenantNotProvisioned = "TENANT_NOT_PROVISIONED",
     /// The tenant has no usable schema.
     TenantSchemaInvalid = "TENANT_SCHEMA_INVALID",
+    /// The tenant has asked too often.
+    TenantRateLimited = "TENANT_RATE_LIMITED",
+    /// The response names another tenant.
+    TenantLeakBlocked = "TENANT_LEAK_BLOCKED",
     /// The module is not configured.
     ServiceNotConfigured = "SERVICE_NOT_CONFIGURED",
     /// The Tenant Manager gives no usable answer.
@@ -71,6 +75,34 @@ codes! {
     EventsNotTaken = "EVENTS_NOT_TAKEN",
     /// The host refused what is needed.
     InternalError = "INTERNAL_ERROR",
+}
+
+impl Code {
+    /// Those that `errors.overrides` may name. What the senders of events get, and what is the host's
+    /// fault, is nobody's to reword.
+    pub fn overridable() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|code| match code {
+            Self::EventsUnauthorized | Self::EventsMalformed | Self::EventsNotTaken | Self::InternalError => false,
+            Self::PathRejected
+            | Self::KeyRejected
+            | Self::TenantIdRequired
+            | Self::TokenInvalid
+            | Self::TenantIdInvalid
+            | Self::TenantSuspended
+            | Self::TenantAccessDenied
+            | Self::TenantNotFound
+            | Self::RouteNotFound
+            | Self::TenantNotProvisioned
+            | Self::TenantSchemaInvalid
+            | Self::TenantRateLimited
+            | Self::TenantLeakBlocked
+            | Self::ServiceNotConfigured
+            | Self::TenantManagerUnavailable
+            | Self::CircuitOpen
+            | Self::KeysUnavailable
+            | Self::TenantLookupOverloaded => true,
+        })
+    }
 }
 
 /// Why a request is not forwarded.

@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod auth;
+mod errors;
 mod events;
 mod issuer;
 mod scope;
@@ -316,6 +317,7 @@ fn config(raw: RawConfig, faults: &mut Faults, env: &dyn Fn(&str) -> Option<Stri
         }
         None => Some(None),
     };
+    let errors = errors::errors(raw.errors.unwrap_or_default(), &root.child("errors"), faults);
     Some(Config {
         service: service?,
         environment: environment?,
@@ -326,6 +328,7 @@ fn config(raw: RawConfig, faults: &mut Faults, env: &dyn Fn(&str) -> Option<Stri
         tenant_manager: tenant_manager?,
         scope: scope?,
         events: events?,
+        errors: errors?,
     })
 }
 

@@ -6,6 +6,7 @@
 
 mod compile;
 mod error;
+mod errors;
 mod fingerprint;
 mod manager;
 mod raw;
@@ -16,6 +17,7 @@ use std::fmt;
 pub use compile::{Compiled, compile};
 pub(crate) use error::shown;
 pub use error::{ConfigError, Pointer, Problem};
+pub use errors::{Errors, Override};
 pub use manager::{Breaker, Cache, Discovery, PathTemplate, TenantManager};
 
 use crate::authn::{AcceptedTypes, Issuer, KeySource, MetadataPath};
@@ -54,6 +56,8 @@ pub struct Config {
     pub scope: Scope,
     /// Where tenant events arrive; `None`: nowhere. Only together with `tenant_manager`.
     pub events: Option<Events>,
+    /// Denials in other words.
+    pub errors: Errors,
 }
 
 impl Config {

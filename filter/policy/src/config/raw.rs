@@ -6,6 +6,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::error::Pointer;
+pub(super) use super::read::Members;
 use super::read::{Misfits, Read, Struct, structure};
 
 /// A number, judged where its bounds are known.
@@ -75,6 +76,7 @@ object! {
         pub(super) modules: Option<RawModules>,
         pub(super) scope: Option<RawScope>,
         pub(super) events: Option<RawEvents>,
+        pub(super) errors: Option<RawErrors>,
     }
 }
 
@@ -325,6 +327,23 @@ object! {
     pub(super) struct RawEvents {
         pub(super) path: Option<String>,
         pub(super) api_keys: Option<Vec<RawSecret>>,
+    }
+}
+
+object! {
+    #[derive(Debug, Default)]
+    pub(super) struct RawErrors {
+        pub(super) overrides: Option<Members<RawOverride>>,
+    }
+}
+
+object! {
+    #[derive(Debug, Default)]
+    pub(super) struct RawOverride {
+        pub(super) status: Option<Number>,
+        pub(super) code: Option<String>,
+        pub(super) title: Option<String>,
+        pub(super) message: Option<String>,
     }
 }
 

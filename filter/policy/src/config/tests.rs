@@ -1,3 +1,4 @@
+mod errors;
 mod resolution;
 
 use serde_json::{Value, json};
