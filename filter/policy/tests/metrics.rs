@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tenant_policy::telemetry::{Counter, Gauge, Histogram};
+use tenant_policy::telemetry::{Counter, Decision, Gauge, Histogram, tenant_counter};
 
 const REFERENCE: &str = include_str!("../../../docs/metrics.md");
 const OPERATIONS: &str = include_str!("../../../docs/operations.md");
@@ -37,17 +37,20 @@ fn histograms() -> [Histogram; 1] {
 
 fn metrics() -> BTreeMap<String, Metric> {
     let mut metrics = BTreeMap::<String, Metric>::new();
-    for counter in Counter::all() {
-        let name = counter.name();
+    // The tenants are not to be listed; one stands for all.
+    let by_tenant = Decision::ALL.iter().map(|decision| tenant_counter("aggregate", *decision));
+    for name in Counter::all().map(Counter::name).chain(by_tenant) {
         let mut parts = name.split('.');
         let metric = metrics.entry(parts.next().unwrap_or_default().to_owned()).or_default();
-        metric.kind = "counter".to_owned();
         for part in parts {
             let (label, value) = part.trim_end_matches('~').split_once('=').unwrap_or_default();
-            metric.kind = format!("{}, `{label}`", metric.kind);
-            let values = metric.labels.entry(label.to_owned()).or_default();
+                        let values = metric.labels.entry(label.to_owned()).or_default();
             values.insert(value.to_owned());
         }
+    }
+    for metric in metrics.values_mut() {
+        let labels = metric.labels.keys().map(|label| format!(", `{label}`"));
+        metric.kind = format!("counter{}", labels.collect::<String>());
     }
     let gauges = Gauge::ALL.map(|gauge| (gauge.name(), "gauge"));
     let others = gauges

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tenant_policy::telemetry::{Counter, Gauge, Histogram};
+use tenant_policy::telemetry::{Counter, Decision, Gauge, Histogram, tenant_counter};
 
 /// Series of a histogram besides its buckets.
 const OF_A_HISTOGRAM: [&str; 3] = ["_bucket", "_sum", "_count"];
@@ -16,8 +16,8 @@ const GROUPING: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "g
 /// The metrics of the filter by the names that queries use, each with its labels.
 pub(crate) fn ours() -> BTreeMap<String, BTreeSet<String>> {
     let mut ours = BTreeMap::<String, BTreeSet<String>>::new();
-    for counter in Counter::all() {
-        let name = counter.name();
+    let by_tenant = tenant_counter("", Decision::Allowed);
+    for name in Counter::all().map(Counter::name).chain([by_tenant]) {
         let mut parts = name.split('.');
         let labels = ours.entry(parts.next().unwrap_or_default().to_owned()).or_default();
         labels.extend(parts.filter_map(|part| Some(part.split_once('=')?.0.to_owned())));
