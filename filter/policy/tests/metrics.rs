@@ -38,13 +38,15 @@ fn histograms() -> [Histogram; 1] {
 fn metrics() -> BTreeMap<String, Metric> {
     let mut metrics = BTreeMap::<String, Metric>::new();
     // The tenants are not to be listed; one stands for all.
-    let by_tenant = Decision::ALL.iter().map(|decision| tenant_counter("aggregate", *decision));
+    let by_tenant = Decision::ALL
+        .iter()
+        .map(|decision| tenant_counter("aggregate", *decision));
     for name in Counter::all().map(Counter::name).chain(by_tenant) {
         let mut parts = name.split('.');
         let metric = metrics.entry(parts.next().unwrap_or_default().to_owned()).or_default();
         for part in parts {
             let (label, value) = part.trim_end_matches('~').split_once('=').unwrap_or_default();
-                        let values = metric.labels.entry(label.to_owned()).or_default();
+            let values = metric.labels.entry(label.to_owned()).or_default();
             values.insert(value.to_owned());
         }
     }
