@@ -1,7 +1,7 @@
 //! The whole request on one page.
 
 use crate::authn::{Authentication, KeyWait};
-use crate::config::{Config, Module};
+use crate::config::{Config, Errors, Module};
 use crate::denial::{Denial, Reply};
 use crate::enforce;
 use crate::engine::Engine;
@@ -76,7 +76,7 @@ impl Refused {
     /// A refusal of which nothing but the denial is known.
     pub fn by(denial: Denial) -> Self {
         Self {
-            reply: denial.reply(false),
+            reply: denial.reply(false, &Errors::default()),
             edits: Vec::new(),
             denial,
             tenant: None,
@@ -153,7 +153,7 @@ impl RequestFlow {
                 }
                 Err(denial) => {
                     edits.push(events::without_key());
-                    refuse(denial, grpc, edits, Known::default(), node)
+                    refuse(denial, (grpc, &engine.config.errors), edits, Known::default(), node)
                 }
             };
         }
@@ -168,7 +168,7 @@ impl RequestFlow {
             }
             Err(denial) => {
                 let edits = engine.sanitizer.edits(head, Place::Protected);
-                return refuse(denial, grpc, edits, Known::default(), node);
+                return refuse(denial, (grpc, &engine.config.errors), edits, Known::default(), node);
             }
         };
         let sanitizing = engine.sanitizer.edits(head, Place::Protected);
@@ -291,7 +291,15 @@ impl Request {
                     }),
                 };
             }
-            Err(denial) => return refuse(denial, self.grpc, sanitizing, Known::default(), node),
+            Err(denial) => {
+                return refuse(
+                    denial,
+                    (self.grpc, &engine.config.errors),
+                    sanitizing,
+                    Known::default(),
+                    node,
+                );
+            }
         };
         self.resolve(engine, tenant, (traceparent, None), sanitizing, now, node)
     }
@@ -364,7 +372,7 @@ impl Request {
                     counters,
                 }
             }
-            Err(denial) => refuse(denial, grpc, sanitizing, known, node),
+            Err(denial) => refuse(denial, (grpc, &engine.config.errors), sanitizing, known, node),
         }
     }
 }
@@ -376,8 +384,8 @@ struct Known {
     module: Option<Module>,
 }
 
-fn refuse(denial: Denial, grpc: bool, edits: Vec<Edit>, known: Known, node: &impl Node) -> Step {
-    let reply = denial.reply(grpc);
+fn refuse(denial: Denial, (grpc, errors): (bool, &Errors), edits: Vec<Edit>, known: Known, node: &impl Node) -> Step {
+    let reply = denial.reply(grpc, errors);
     node.count(Counter::Denials(denial.code()));
     if let Some(refusal) = denial.auth_refusal() {
         node.count(Counter::AuthRefusals(refusal));

@@ -447,8 +447,7 @@ fn events_that_the_node_does_not_take_are_not_acknowledged() {
     world.refuses_writes.set(true);
     let event = json!({ "type": "tenant.suspended", "tenantId": "acme" });
     assert_eq!(send(&mut engine, &world, &event), Err(Denial::EventsNotTaken));
-    let reply = Denial::EventsNotTaken.reply(false);
-    assert_eq!(reply.status, 503);
+    assert_eq!(Denial::EventsNotTaken.code().status(), 503);
     assert_eq!(
         world.counts(Counter::Events(EventType::TenantSuspended, EventOutcome::Applied)),
         0
@@ -464,7 +463,7 @@ fn a_body_has_at_most_256_kib_however_it_comes() {
     assert_eq!(delivery.push(b" "), Err(TooLong));
     assert_eq!(delivery.push(b""), Ok(()));
     assert_eq!(Delivery::default().push(&[0; 262_145]), Err(TooLong));
-    assert_eq!(Delivery::too_long().reply(false).status, 400);
+    assert_eq!(Delivery::too_long().code().status(), 400);
 }
 
 #[test]
