@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::config::{Plugin, compile};
+use crate::config::{Environment, Plugin, compile};
 use crate::node::Now;
 use crate::resolve::{Outcome, Resolution};
 use crate::world::{NOW, World};
@@ -19,7 +19,7 @@ fn engine(patch: &Value) -> Engine {
         "events": { "path": "/internal/events", "api_keys": [{ "value": KEYS[0] }, { "value": KEYS[1] }] },
     });
     json_patch::merge(&mut document, patch);
-    match compile(document.to_string().as_bytes(), &|_| None).map(|compiled| compiled.plugin) {
+    match compile(document.to_string().as_bytes(), &Environment::default()).map(|compiled| compiled.plugin) {
         Ok(Plugin::MultiTenant(config)) => Engine::new(*config),
         other => panic!("{other:?}"),
     }

@@ -1,7 +1,7 @@
 //! `examples/errors-in-process.yaml`: the codes of a middleware inside the services.
 
 use super::*;
-use crate::config::{Config, Plugin, compile};
+use crate::config::{Config, Environment, Plugin, compile};
 
 const EXAMPLE: &str = include_str!("../../../../../examples/errors-in-process.yaml");
 
@@ -19,7 +19,7 @@ fn config() -> Config {
         }] },
     });
     json_patch::merge(&mut document, &example);
-    let compiled = compile(document.to_string().as_bytes(), &|_| None).expect("no faults");
+    let compiled = compile(document.to_string().as_bytes(), &Environment::default()).expect("no faults");
     match compiled.plugin {
         Plugin::MultiTenant(config) => *config,
         Plugin::SingleTenant => panic!("enabled"),
