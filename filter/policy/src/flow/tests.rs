@@ -9,6 +9,7 @@ use crate::denial::Code;
 use crate::errand::{Answer, Answered};
 use crate::world::{NOW, World};
 
+mod overrides;
 mod tenants;
 
 fn engine(patch: &Value) -> Engine {
