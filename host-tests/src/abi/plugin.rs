@@ -8,7 +8,7 @@ use crate::abi::memory::{Call, hand_over, read, write, write_u32, write_u64};
 use crate::abi::{Fault, Status, hostcall, unmodelled};
 use crate::log::Level;
 use crate::metrics::Kind;
-use crate::node::Event;
+use crate::node::{Event, Foreign};
 use crate::stream::{Half, Side, Stream};
 use crate::worker::Guest;
 
@@ -82,8 +82,10 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         let (path, value) = (read(call, path, length)?, read(call, data, size)?);
         let guest = call.data();
         let stream = guest.effective_stream().ok_or(Status::NotFound)?;
-        guest.node.lock().stream(stream).filter_state.insert(path, value);
-        Ok(())
+        let declared = guest.declarations.get(&guest.root).map(|all| all.of(&path));
+        let mut node = guest.node.lock();
+        let state = &mut node.stream(stream).filter_state;
+        Ok(state.set(path, value, declared.unwrap_or_default())?)
     });
     hostcall!(
         linker,
@@ -92,7 +94,15 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             let name = read(call, name, name_length)?;
             let argument = read(call, argument, argument_length)?;
             let function = call.data().node.lock().foreign.get(&name).cloned();
-            let result = function.ok_or(Status::NotFound)?(&argument)?;
+            let result = match function.ok_or(Status::NotFound)? {
+                Foreign::Plain(function) => function(&argument)?,
+                Foreign::DeclareProperty => {
+                    let guest = call.data_mut();
+                    let context = guest.effective_context();
+                    guest.declarations.entry(context).or_default().declare(&argument)?;
+                    Vec::new()
+                }
+            };
             hand_over(call, &result, data, length)
         }
     );
