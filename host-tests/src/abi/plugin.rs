@@ -7,6 +7,7 @@ use wasmtime::Linker;
 use crate::abi::memory::{Call, hand_over, read, write, write_u32, write_u64};
 use crate::abi::{Fault, Status, hostcall, unmodelled};
 use crate::log::Level;
+use crate::metadata::ROUTE_METADATA;
 use crate::metrics::Kind;
 use crate::node::{Event, Foreign};
 use crate::stream::{Half, Side, Stream};
@@ -75,7 +76,9 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     });
     hostcall!(linker, "proxy_get_property", |call, path, length, data, size| {
         let path = read(call, path, length)?;
-        let value = property(call.data(), &path).ok_or(Status::NotFound)?;
+        let Some(value) = property(call.data(), &path) else {
+            return Err(why_not_there(call.data(), path));
+        };
         hand_over(call, &value, data, size)
     });
     hostcall!(linker, "proxy_set_property", |call, path, length, data, size| {
@@ -205,6 +208,18 @@ fn property(guest: &Guest, path: &[u8]) -> Option<Vec<u8>> {
             .map(|facts| facts.details.clone().into_bytes()),
         _ => None,
     }
+}
+
+/// Parts of the metadata of a route are there, in a form that is not modelled.
+fn why_not_there(guest: &Guest, path: Vec<u8>) -> Fault {
+    let mut node = guest.node.lock();
+    let of_stream = guest.effective_stream().map(|id| node.stream(id).properties.clone());
+    let within = [path.as_slice(), b"\0"].concat();
+    let is_part = |known: &Vec<u8>| known.starts_with(ROUTE_METADATA) && known.starts_with(&within);
+    if node.properties.keys().any(is_part) || of_stream.is_some_and(|known| known.keys().any(is_part)) {
+        return unmodelled(format!("the property {}", path.escape_ascii()));
+    }
+    Status::NotFound.into()
 }
 
 fn joined(stream: &mut Stream, side: Side, name: &[u8]) -> Option<Vec<u8>> {

@@ -292,3 +292,19 @@ fn the_metadata_of_a_route_read_value_by_value() {
     assert_eq!(seen[4].0, 1);
     assert_eq!(seen[5], (0, 3));
 }
+
+#[test]
+#[should_panic(
+    expected = "not modelled by the tiny Envoy: the property xds\\x00route_metadata\\x00filter_metadata\\x00n"
+)]
+fn a_whole_part_of_the_metadata_of_a_route_is_not_modelled() {
+    let read =
+        format!("(drop (call $get_property @'xds\\0route_metadata\\0filter_metadata\\0n' {RETURNED})) (i32.const 0)");
+    let mut envoy = Probe::new()
+        .on("request_headers", &read)
+        .world()
+        .route_metadata(&json!({ "n": { "a": 1 } }))
+        .start()
+        .expect("a world");
+    let _outcome = envoy.get("/").run();
+}
