@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::authn::Refusal;
 use crate::config::shown;
+use crate::enforce::rate::Quota;
 use crate::path::Rejection;
 use crate::resolve::Unavailable;
 use crate::tenant_id::TenantId;
@@ -53,6 +54,10 @@ codes! {
     TenantNotProvisioned = "TENANT_NOT_PROVISIONED",
     /// The tenant has no usable schema.
     TenantSchemaInvalid = "TENANT_SCHEMA_INVALID",
+    /// The tenant has asked too often.
+    TenantRateLimited = "TENANT_RATE_LIMITED",
+    /// The response names another tenant.
+    TenantLeakBlocked = "TENANT_LEAK_BLOCKED",
     /// The module is not configured.
     ServiceNotConfigured = "SERVICE_NOT_CONFIGURED",
     /// The Tenant Manager gives no usable answer.
@@ -71,6 +76,34 @@ codes! {
     EventsNotTaken = "EVENTS_NOT_TAKEN",
     /// The host refused what is needed.
     InternalError = "INTERNAL_ERROR",
+}
+
+impl Code {
+    /// Those that `errors.overrides` may name. What the senders of events get, and what is the host's
+    /// fault, is nobody's to reword.
+    pub fn overridable() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|code| match code {
+            Self::EventsUnauthorized | Self::EventsMalformed | Self::EventsNotTaken | Self::InternalError => false,
+            Self::PathRejected
+            | Self::KeyRejected
+            | Self::TenantIdRequired
+            | Self::TokenInvalid
+            | Self::TenantIdInvalid
+            | Self::TenantSuspended
+            | Self::TenantAccessDenied
+            | Self::TenantNotFound
+            | Self::RouteNotFound
+            | Self::TenantNotProvisioned
+            | Self::TenantSchemaInvalid
+            | Self::TenantRateLimited
+            | Self::TenantLeakBlocked
+            | Self::ServiceNotConfigured
+            | Self::TenantManagerUnavailable
+            | Self::CircuitOpen
+            | Self::KeysUnavailable
+            | Self::TenantLookupOverloaded => true,
+        })
+    }
 }
 
 /// Why a request is not forwarded.
@@ -113,6 +146,18 @@ pub enum Denial {
     NotProvisioned,
     /// Schema isolation without a usable schema.
     SchemaInvalid,
+    /// The tenant makes too many requests.
+    RateLimited {
+        /// Until the next one may come, in milliseconds.
+        retry_after_ms: u64,
+        /// What is told of the limit; `None`: nothing.
+        quota: Option<Quota>,
+    },
+    /// The response held a key of another tenant, in this header.
+    LeakBlocked {
+        /// The header that the rule names.
+        header: String,
+    },
     /// The tenant has not been granted the module.
     ServiceNotConfigured,
     /// Nothing is known of the tenant.
@@ -193,6 +238,9 @@ impl Denial {
         if let Some(seconds) = self.retry_after_seconds() {
             headers.push(("retry-after", seconds.to_string()));
         }
+        if let Self::RateLimited { quota: Some(quota), .. } = self {
+            headers.extend(quota.fields());
+        }
         let body = if grpc {
             row.message.into_bytes()
         } else {
@@ -227,6 +275,7 @@ impl Denial {
             Self::CredentialMissing(_) | Self::TokenInvalid(_) | Self::TenantClaimMissing | Self::TenantIdInvalid => {
                 return self.auth_refusal().map(|refusal| refusal.name().to_owned());
             }
+            Self::LeakBlocked { header } => return Some(format!("response header {header}")),
             Self::KeysUnavailable { issuer } => return Some(format!("no usable keys of issuer `{}`", shown(issuer))),
             Self::Unavailable(Unavailable::Failed(failure)) => failure.name(),
             Self::Unavailable(Unavailable::TimedOut) => "deadline",
@@ -243,6 +292,7 @@ impl Denial {
             | Self::NotProvisioned
             | Self::SchemaInvalid
             | Self::ServiceNotConfigured
+            | Self::RateLimited { .. }
             | Self::HostRefused => return None,
         };
         Some(detail.to_owned())
@@ -264,6 +314,8 @@ impl Denial {
             | Self::NotProvisioned
             | Self::SchemaInvalid
             | Self::ServiceNotConfigured
+            | Self::RateLimited { .. }
+            | Self::LeakBlocked { .. }
             | Self::Unavailable(_)
             | Self::EventsUnauthorized
             | Self::EventsMalformed(_)
@@ -287,6 +339,7 @@ impl Denial {
             Self::Unavailable(Unavailable::CircuitOpen(left_ms) | Unavailable::Paused(left_ms)) => {
                 Some(left_ms.div_ceil(1_000).max(1))
             }
+            Self::RateLimited { retry_after_ms, .. } => Some(retry_after_ms.div_ceil(1_000).max(1)),
             Self::Unavailable(Unavailable::Failed(_) | Unavailable::TimedOut | Unavailable::Overloaded)
             | Self::KeysUnavailable { .. }
             | Self::EventsNotTaken => Some(1),
@@ -303,6 +356,7 @@ impl Denial {
             | Self::NotProvisioned
             | Self::SchemaInvalid
             | Self::ServiceNotConfigured
+            | Self::LeakBlocked { .. }
             | Self::EventsUnauthorized
             | Self::EventsMalformed(_)
             | Self::HostRefused => None,
@@ -385,6 +439,20 @@ impl Denial {
                 Code::ServiceNotConfigured,
                 "Service Not Configured",
                 "the module is not configured for this tenant",
+            ),
+            Self::RateLimited { .. } => row(
+                429,
+                8,
+                Code::TenantRateLimited,
+                "Too Many Requests",
+                "the tenant's rate limit is exceeded",
+            ),
+            Self::LeakBlocked { .. } => row(
+                502,
+                14,
+                Code::TenantLeakBlocked,
+                "Bad Gateway",
+                "the response was withheld",
             ),
             Self::Unavailable(Unavailable::CircuitOpen(_)) => row(
                 503,

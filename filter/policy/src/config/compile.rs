@@ -2,8 +2,10 @@
 
 mod api_keys;
 mod auth;
+mod errors;
 mod events;
 mod issuer;
+mod rate_limit;
 mod scope;
 mod tenant_manager;
 
@@ -297,12 +299,22 @@ fn config(raw: RawConfig, faults: &mut Faults, env: &dyn Fn(&str) -> Option<Stri
         Some(block) => tenant_manager::tenant_manager(block, &manager_at, faults, env).map(Some),
         None => Some(None),
     };
+    let surroundings = scope::Surroundings {
+        has_record: has_tenant_manager,
+        public: paths.as_ref().map(|paths| paths.public.as_slice()),
+        tenant_claim: tenant_id.as_ref().map(|rules| rules.claim.as_str()),
+    };
     let scope = scope::scope(
         raw.scope.unwrap_or_default(),
-        has_tenant_manager,
+        &surroundings,
         &root.child("scope"),
         faults,
     );
+    let rate_limit = match raw.rate_limit {
+        Some(block) => rate_limit::rate_limit(block, tenant_id.as_ref(), &root.child("rate_limit"), faults).map(Some),
+        None => Some(None),
+    };
+    let telemetry = telemetry(raw.telemetry.unwrap_or_default(), &root.child("telemetry"), faults);
     if raw.events.is_some() && !has_tenant_manager {
         faults.missing(
             manager_at,
@@ -316,16 +328,32 @@ fn config(raw: RawConfig, faults: &mut Faults, env: &dyn Fn(&str) -> Option<Stri
         }
         None => Some(None),
     };
+    let errors = errors::errors(raw.errors.unwrap_or_default(), &root.child("errors"), faults);
+    let scope = scope?;
+    let mut auth = auth?;
+    auth.kept_claims
+        .extend(scope.claims.iter().map(|(claim, _)| claim.clone()));
     Some(Config {
         service: service?,
         environment: environment?,
+        reports_only: raw.enforcement == Some(raw::Enforcement::Report),
         paths: paths?,
         modules: modules?,
-        auth: auth?,
+        auth,
         tenant_id: tenant_id?,
         tenant_manager: tenant_manager?,
-        scope: scope?,
+        rate_limit: rate_limit?,
+        scope,
+        telemetry: telemetry?,
         events: events?,
+        errors: errors?,
+    })
+}
+
+fn telemetry(raw: raw::RawTelemetry, at: &Pointer, faults: &mut Faults) -> Option<Telemetry> {
+    let max_tenants = faults.number(at.child("max_tenants"), raw.max_tenants, 1_000, 1..=10_000)?;
+    Some(Telemetry {
+        labelled_tenants: raw.tenant_label.unwrap_or(false).then_some(max_tenants),
     })
 }
 
