@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, LogLevel};
+use tenant_policy::config::Errors;
 use tenant_policy::denial::{Code, Denial, Reply};
 use tenant_policy::events::{Delivery, TooLong};
 use tenant_policy::flow::{self, Forward, RequestFlow, WayBack};
@@ -28,7 +29,7 @@ impl Context for Unconfigured {}
 
 impl HttpContext for Unconfigured {
     fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        answer(&Denial::HostRefused.reply(false));
+        answer(&Denial::HostRefused.reply(false, &Errors::default()));
         Action::Pause
     }
 
@@ -352,7 +353,7 @@ fn log(refused: &flow::Refused, exchange: &Exchange, verb: &str) {
 /// Answers the current context when the host refuses what forwarding needs.
 pub(crate) fn answer_host_refused(exchange: &Exchange) -> Code {
     let denial = Denial::HostRefused;
-    exchange.answer(&denial.reply(exchange.grpc));
+    exchange.answer(&denial.reply(exchange.grpc, &Errors::default()));
     denial.code()
 }
 

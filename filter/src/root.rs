@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{ContextType, LogLevel};
-use tenant_policy::config::{self, Plugin};
+use tenant_policy::config::{self, Environment, Plugin};
 use tenant_policy::denial::Denial;
 use tenant_policy::engine::Engine;
 use tenant_policy::errand::{Answer, Answered, Callout, Errand};
@@ -59,7 +59,7 @@ impl Root {
                 return false;
             }
         };
-        let compiled = match config::compile(&text, &|name| std::env::var(name).ok()) {
+        let compiled = match config::compile(&text, &Environment::of(std::env::vars_os())) {
             Ok(compiled) => compiled,
             Err(faults) => {
                 for fault in faults {

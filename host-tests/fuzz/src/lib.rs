@@ -7,7 +7,7 @@ pub mod token;
 use std::cell::{Cell, RefCell};
 
 use serde_json::Value;
-use tenant_policy::config::{Config, Plugin, compile};
+use tenant_policy::config::{Config, Environment, Plugin, compile};
 use tenant_policy::engine::Engine;
 use tenant_policy::flow::{Forward, RequestFlow, Step};
 use tenant_policy::node::{Node, SignatureCheck};
@@ -65,7 +65,8 @@ pub fn engine(auth: &Value) -> Engine {
     let mut document = serde_json::json!({ "version": "v1", "enabled": true, "service": "ledger", "auth": auth });
     // One engine per input, so that an input fails by itself or not at all: a small one.
     document["auth"]["token_cache"] = serde_json::json!({ "max_entries": 4 });
-    let compiled = compile(document.to_string().as_bytes(), &|_| None).expect("a configuration without faults");
+    let compiled =
+        compile(document.to_string().as_bytes(), &Environment::default()).expect("a configuration without faults");
     let Plugin::MultiTenant(config) = compiled.plugin else {
         panic!("tenancy is on")
     };

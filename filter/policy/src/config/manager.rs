@@ -4,6 +4,12 @@ use std::num::NonZeroUsize;
 
 use super::{Secret, ServiceName, raw};
 
+/// Default of `tenant_manager.path`.
+pub(super) const SETTINGS_PATH: &str = "/tenants/{tenantId}/services/{service}/settings";
+
+/// Default of `tenant_manager.discovery.path`.
+pub(super) const DISCOVERY_PATH: &str = "/tenants/active";
+
 /// `tenant_manager`.
 #[derive(Debug)]
 pub struct TenantManager {

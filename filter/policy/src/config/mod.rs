@@ -5,6 +5,7 @@
 //! know is a fault: a limit that is configured but not applied would be worse than none.
 
 mod compile;
+mod env;
 mod error;
 mod errors;
 mod fingerprint;
@@ -15,6 +16,7 @@ mod read;
 use std::fmt;
 
 pub use compile::{Compiled, compile};
+pub use env::Environment;
 pub(crate) use error::shown;
 pub use error::{ConfigError, Pointer, Problem};
 pub use errors::{Errors, Override};

@@ -2,7 +2,7 @@
 
 use super::told::{Known, Told, told};
 use super::{Forward, Step};
-use crate::config::{Config, Module};
+use crate::config::{Config, Errors, Module};
 use crate::denial::{Code, Denial, Reply};
 use crate::node::Node;
 use crate::scope::Edit;
@@ -40,7 +40,7 @@ impl Refused {
     /// A refusal of which nothing but the denial is known.
     pub fn by(denial: Denial) -> Self {
         Self {
-            reply: denial.reply(false),
+            reply: denial.reply(false, &Errors::default()),
             properties: Vec::new(),
             edits: Vec::new(),
             denial,
@@ -95,7 +95,7 @@ pub(super) fn refused(
         None => code.as_str().to_owned(),
     };
     let properties = told(config, &decision, &known);
-    let reply = denial.reply(grpc);
+    let reply = denial.reply(grpc, &config.errors);
     let Known { tenant, module } = known;
     let mut refused = Box::new(Refused {
         reply,

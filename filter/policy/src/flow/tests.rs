@@ -4,12 +4,13 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::authn::Refusal;
-use crate::config::{Plugin, compile};
+use crate::config::{Environment, Plugin, compile};
 use crate::denial::Code;
 use crate::errand::{Answer, Answered};
 use crate::world::{NOW, World};
 
 mod enforcement;
+mod overrides;
 mod tenants;
 
 fn engine(patch: &Value) -> Engine {
@@ -24,7 +25,7 @@ fn engine(patch: &Value) -> Engine {
         document.retain(|_, member| !member.is_null());
     }
     let document = Mint::shared().expand_config(&document).unwrap();
-    match compile(document.to_string().as_bytes(), &|_| None).map(|compiled| compiled.plugin) {
+    match compile(document.to_string().as_bytes(), &Environment::default()).map(|compiled| compiled.plugin) {
         Ok(Plugin::MultiTenant(config)) => Engine::new(*config),
         other => panic!("{other:?}"),
     }
