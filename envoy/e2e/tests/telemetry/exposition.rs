@@ -5,11 +5,12 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use envoy_run::promtool;
+use serde_json::json;
 use tenant_policy::telemetry::{Counter, Gauge, Histogram};
 
 use crate::names::{is_ours, ours};
 use crate::series::{Line, lines};
-use crate::traffic::{send_all, world};
+use crate::traffic::{scene, send_all};
 
 /// What promtool may find: Envoy writes no help for any metric, and it has integers only, so that a time of it is in
 /// milliseconds, as those of its own are.
@@ -32,8 +33,9 @@ fn our_lines(text: &str) -> anyhow::Result<Vec<Line>> {
 
 #[tokio::test]
 async fn promtool_finds_no_fault_in_what_the_filter_shows() -> anyhow::Result<()> {
-    let world = world().await?;
-    send_all(&world).await?;
+    let scene = scene(json!({})).await?;
+    let world = &scene.world;
+    send_all(world).await?;
     let text = world.envoy.prometheus().await?;
     let checked = promtool(Path::new("."), &["check", "metrics"], &text).await?;
     let said = String::from_utf8_lossy(&checked.stderr);
@@ -58,13 +60,14 @@ async fn promtool_finds_no_fault_in_what_the_filter_shows() -> anyhow::Result<()
         "promtool would find a fault: {}",
         checked.status
     );
-    world.stop().await
+    scene.stop().await
 }
 
 #[tokio::test]
 async fn the_shipped_tag_rules_make_clean_labels_of_every_tag() -> anyhow::Result<()> {
-    let world = world().await?;
-    let counts = send_all(&world).await?;
+    let scene = scene(json!({})).await?;
+    let world = &scene.world;
+    let counts = send_all(world).await?;
     let shown = our_lines(&world.envoy.prometheus().await?)?;
     let (known, mut seen) = (ours(), BTreeSet::new());
     for line in &shown {
@@ -102,13 +105,14 @@ async fn the_shipped_tag_rules_make_clean_labels_of_every_tag() -> anyhow::Resul
         let line = line.with_context(|| format!("{name} is not there"))?;
         ensure!(line.value == count as f64, "{name} is {}, not {count}", line.value);
     }
-    world.stop().await
+    scene.stop().await
 }
 
 #[tokio::test]
 async fn no_traffic_makes_more_series_than_the_reference_says() -> anyhow::Result<()> {
-    let world = world().await?;
-    send_all(&world).await?;
+    let scene = scene(json!({})).await?;
+    let world = &scene.world;
+    send_all(world).await?;
     let most = Counter::all().count() + Gauge::ALL.len() + SERIES_OF_A_HISTOGRAM;
     let reference = include_str!("../../../../docs/metrics.md");
     ensure!(reference.contains(&format!("at most {most} series")), "{most}");
@@ -124,5 +128,76 @@ async fn no_traffic_makes_more_series_than_the_reference_says() -> anyhow::Resul
     let text = world.envoy.prometheus().await?;
     ensure!(our_lines(&text)?.len() == shown, "no series more");
     ensure!(!text.contains("made-up"), "nothing of what a client says");
-    world.stop().await
+    scene.stop().await
+}
+
+#[tokio::test]
+async fn tenants_have_labels_up_to_the_bound_and_are_one_beyond() -> anyhow::Result<()> {
+    const MOST: usize = 2;
+    let scene = scene(json!({ "telemetry": { "tenant_label": true, "max_tenants": MOST } })).await?;
+    let world = &scene.world;
+    let counts = send_all(world).await?;
+    let text = world.envoy.prometheus().await?;
+    let shown = our_lines(&text)?;
+    let by_tenant: Vec<_> = shown
+        .iter()
+        .filter(|line| line.name == "tenantgate_tenant_requests_total")
+        .collect();
+    ensure!(by_tenant.len() <= 2 * (MOST + 1), "{by_tenant:?}");
+    let tenants: BTreeSet<_> = by_tenant.iter().filter_map(|line| line.labels.get("tenant")).collect();
+    ensure!(
+        tenants.into_iter().eq(["acme", "aggregate", "limited"]),
+        "{by_tenant:?}"
+    );
+    let sum = |decision: &str, tenant: &str| -> f64 {
+        let has = |line: &&&Line| line.labels["tenant"].contains(tenant) && line.labels["decision"] == decision;
+        by_tenant.iter().filter(has).map(|line| line.value).sum()
+    };
+    // Two that pass, and one whose response is withheld.
+    ensure!(sum("allowed", "acme") == 3.0, "{by_tenant:?}");
+    let nobody_known = ["PATH_", "TENANT_ID_", "TOKEN_", "EVENTS_", "TENANT_LEAK_"];
+    let denied = counts.iter().filter(|(name, _)| {
+        let code = name.strip_prefix("tenantgate_denials_total.code=");
+        code.is_some_and(|code| !nobody_known.iter().any(|begin| code.starts_with(begin)))
+    });
+    let denied: u64 = denied.map(|(_, count)| count).sum();
+    ensure!(
+        sum("denied", "") == denied as f64,
+        "{denied} were denied: {by_tenant:?}"
+    );
+    let decided = sum("allowed", "") + sum("denied", "");
+    let aggregated = shown
+        .iter()
+        .find(|line| line.name == "tenantgate_tenant_labels_aggregated_total");
+    ensure!(
+        aggregated.is_some_and(|line| line.value > 0.0 && line.value < decided),
+        "{aggregated:?}"
+    );
+    let checked = promtool(Path::new("."), &["check", "metrics"], &text).await?;
+    ensure!(matches!(checked.status.code(), Some(0 | 3)), "{}", checked.status);
+    scene.stop().await
+}
+
+#[tokio::test]
+async fn a_report_counts_what_it_lets_go_by_code() -> anyhow::Result<()> {
+    let scene = scene(json!({ "enforcement": "report" })).await?;
+    let world = &scene.world;
+    let reply = world.send(&envoy_e2e::Message::new("GET", "/v1/accounts")).await?;
+    ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
+    let reply = world
+        .send(&envoy_e2e::Message::of_tenant("frozen", "/v1/accounts"))
+        .await?;
+    ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
+    let shown = our_lines(&world.envoy.prometheus().await?)?;
+    let would_deny = shown.iter().filter(|line| line.name == "tenantgate_would_deny_total");
+    let codes: Vec<_> = would_deny
+        .map(|line| (line.labels["code"].as_str(), line.value))
+        .collect();
+    ensure!(
+        codes == [("TENANT_ID_REQUIRED", 1.0), ("TENANT_SUSPENDED", 1.0)],
+        "{codes:?}"
+    );
+    let denials = shown.iter().filter(|line| line.name == "tenantgate_denials_total");
+    ensure!(denials.map(|line| line.value).sum::<f64>() == 0.0, "nothing is denied");
+    scene.stop().await
 }

@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use anyhow::{Context, ensure};
 use envoy_e2e::Message;
 use envoy_run::Prometheus;
+use serde_json::json;
 
 use crate::alerts::{ENVOYS, alerts, folder};
 use crate::dashboard::filled_queries;
-use crate::traffic::{SOON, send_all, world};
+use crate::traffic::{SOON, scene, send_all};
 
 #[tokio::test]
 async fn a_prometheus_answers_with_what_the_filter_counted() -> anyhow::Result<()> {
-    let world = world().await?;
+    let scene = scene(json!({})).await?;
+    let world = &scene.world;
     let prometheus = Prometheus::start(world.envoy.admin(), &[]).await?;
-    let counts = send_all(&world).await?;
+    let counts = send_all(world).await?;
     let suspended = counts["tenantgate_denials_total.code=TENANT_SUSPENDED~"] as f64;
     let query = r#"tenantgate_denials_total{code="TENANT_SUSPENDED"}"#;
     let series = prometheus
@@ -51,12 +53,13 @@ async fn a_prometheus_answers_with_what_the_filter_counted() -> anyhow::Result<(
         );
     }
     prometheus.stop().await?;
-    world.stop().await
+    scene.stop().await
 }
 
 #[tokio::test]
 async fn every_query_of_the_dashboard_is_answered() -> anyhow::Result<()> {
-    let world = world().await?;
+    let scene = scene(json!({})).await?;
+    let world = &scene.world;
     let prometheus = Prometheus::start(world.envoy.admin(), &[]).await?;
     let scraped = "count_over_time(tenantgate_breaker_state[10s])";
     prometheus
@@ -68,12 +71,13 @@ async fn every_query_of_the_dashboard_is_answered() -> anyhow::Result<()> {
         prometheus.query(&query).await.with_context(|| title)?;
     }
     prometheus.stop().await?;
-    world.stop().await
+    scene.stop().await
 }
 
 #[tokio::test]
 async fn every_alert_is_evaluated_and_one_that_must_fires_and_no_other() -> anyhow::Result<()> {
-    let world = world().await?;
+    let scene = scene(json!({})).await?;
+    let world = &scene.world;
     let prometheus = Prometheus::start(world.envoy.admin(), &[folder().canonicalize()?.join("alerts.yaml")]).await?;
     let scraped = "count_over_time(tenantgate_breaker_state[10s])";
     prometheus
@@ -98,5 +102,5 @@ async fn every_alert_is_evaluated_and_one_that_must_fires_and_no_other() -> anyh
         ensure!(rule.health == "ok", "{rule:?}");
     }
     prometheus.stop().await?;
-    world.stop().await
+    scene.stop().await
 }

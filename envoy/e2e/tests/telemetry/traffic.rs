@@ -8,19 +8,62 @@ use corpus::answer::Answer;
 use corpus::case::{Made, Token};
 use corpus::mint::Keys;
 use envoy_e2e::{Connection, EVENTS_PATH, Message, Setup, World, now};
-use envoy_run::TENANT_EVENTS;
+use envoy_run::{IdentityProvider, TENANT_EVENTS};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 /// How long anything may take that is waited for.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 const ACCOUNTS: &str = "/v1/accounts";
+/// Where the service gives one tenant the key of another.
+const LEAK: &str = "/v1/leak";
+/// May ask once a second.
+const LIMITED: &str = "limited";
 
 /// What [`send_all`] leaves behind, by the name under which Envoy knows it.
 pub(crate) type Counts = BTreeMap<String, u64>;
 
-/// A world in which everything can happen. The bootstrap's tag rules are the shipped ones.
-pub(crate) async fn world() -> anyhow::Result<World> {
+/// A world in which everything can happen, and the service behind it. The bootstrap's tag rules are the shipped ones.
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    service: Service,
+}
+
+/// A service that answers by path.
+type Service = IdentityProvider;
+
+impl Scene {
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.world.stop().await?;
+        self.service.stop().await;
+        Ok(())
+    }
+}
+
+/// A service that mixes tenants up on one path.
+async fn service() -> anyhow::Result<Service> {
+    let fine = Answer {
+        body: Some(json!({})),
+        ..Answer::default()
+    };
+    let leak = Answer {
+        headers: vec![("x-storage-key".to_owned(), "globex/report".to_owned())],
+        ..fine.clone()
+    };
+    let paths = [("/health", &fine), (ACCOUNTS, &fine), (LEAK, &leak)];
+    let paths = paths.map(|(path, answer)| (path.to_owned(), answer.clone()));
+    Ok(Service::start(paths.into()).await?)
+}
+
+/// Its configuration under a patch.
+pub(crate) async fn scene(patch: Value) -> anyhow::Result<Scene> {
+    let service = service().await?;
+    let world = world(patch)?.upstream(service.address()).start().await?;
+    Ok(Scene { world, service })
+}
+
+fn world(patch: Value) -> anyhow::Result<Setup> {
     let fetched = json!({
         "issuer": "https://other.example.com",
         "algorithms": ["ES384"],
@@ -30,11 +73,20 @@ pub(crate) async fn world() -> anyhow::Result<World> {
     let base = envoy_e2e::base_config(json!({}))?;
     let mut issuers = base["auth"]["issuers"].as_array().context("issuers")?.clone();
     issuers.push(fetched);
-    let patch = json!({
-        "auth": { "issuers": issuers },
-        "tenant_manager": { "breaker": { "threshold": 2, "open_seconds": 1 } },
-    });
-    Setup::of_corpus(patch)?.workers(2).tenant_events()?.start().await
+    let mut config = envoy_e2e::base_config(patch)?;
+    config["auth"]["issuers"] = issuers.into();
+    config["tenant_manager"]["breaker"] = json!({ "threshold": 2, "open_seconds": 1 });
+    config["scope"]["response"] = json!([{ "name": "x-storage-key", "kind": "storage_key" }]);
+    let narrow = json!({ "requests_per_second": 1, "burst": 1 });
+    config["rate_limit"] = json!({ "requests_per_second": 1000, "burst": 1000, "overrides": { LIMITED: narrow } });
+    let mut tenants = corpus::load(&corpus::cases_dir())?.base.tenants;
+    let limited = json!({ "id": LIMITED, "databases": { "onboarding": {} } });
+    let limited = Answer {
+        record: Some(limited),
+        ..Answer::default()
+    };
+    tenants.insert(LIMITED.to_owned(), limited);
+    Setup::new(config).tenants(tenants).workers(2).tenant_events()
 }
 
 fn made(made: Made) -> anyhow::Result<Message> {
@@ -77,10 +129,24 @@ fn requests() -> anyhow::Result<Vec<(Message, u16, &'static str)>> {
         (of("nobody"), 404, "TENANT_NOT_FOUND"),
         (of("empty"), 422, "TENANT_NOT_PROVISIONED"),
         (of("half").target(b"/v1/transactions"), 503, "SERVICE_NOT_CONFIGURED"),
+        (of("acme").target(LEAK.as_bytes()), 502, "TENANT_LEAK_BLOCKED"),
         (of("broken-1"), 503, "TENANT_MANAGER_UNAVAILABLE"),
         (of("broken-2"), 503, "TENANT_MANAGER_UNAVAILABLE"),
         (of("broken-3"), 503, "CIRCUIT_OPEN"),
     ])
+}
+
+/// Sends requests of the tenant with the low limit until one is refused. The second is, unless more than a second passes.
+async fn refuse_one_for_its_rate(world: &World) -> anyhow::Result<()> {
+    let until = Instant::now() + SOON;
+    while Instant::now() < until {
+        let reply = world.send(&Message::of_tenant(LIMITED, ACCOUNTS)).await?;
+        if reply.status == 429 {
+            return Ok(());
+        }
+        ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
+    }
+    anyhow::bail!("the rate is not limited")
 }
 
 /// Sends all of it, and says how often each code must have been counted.
@@ -93,6 +159,8 @@ pub(crate) async fn send_all(world: &World) -> anyhow::Result<Counts> {
     world.tenant_manager.merge(broken.collect());
     let mut counts = Counts::new();
     let mut count = |name: String| *counts.entry(name).or_default() += 1;
+    refuse_one_for_its_rate(world).await?;
+    count("tenantgate_denials_total.code=TENANT_RATE_LIMITED~".to_owned());
     for (message, status, code) in requests()? {
         let reply = world.send(&message).await?;
         ensure!(
@@ -105,6 +173,7 @@ pub(crate) async fn send_all(world: &World) -> anyhow::Result<Counts> {
             count(format!("tenantgate_denials_total.code={code}~"));
         }
     }
+    count("tenantgate_response_leaks_total".to_owned());
     let events = [
         (
             json!({ "type": "tenant.cache.invalidate", "tenantId": "acme" }),
