@@ -1,6 +1,14 @@
 //! `docs/headers.md` against the code: neither names a header that the other does not have, and what the page says of
 //! each place is what happens there.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that meets the impossible should stop"
+)]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

@@ -21,6 +21,7 @@ mod full_table;
 mod garbage;
 mod hostile;
 mod keys;
+mod logging;
 mod lookups;
 mod memory;
 mod node_cache;
