@@ -9,7 +9,7 @@ use tiny_envoy::{Answer, PeerRequest};
 use crate::world::{ACCOUNTS, World, config, world};
 
 /// All names. They are what dashboards are made of: a new name stands here too, an old one stays.
-const NAMES: [&str; 82] = [
+const NAMES: [&str; 87] = [
     "tenant_connection_errors_total.reason=bad_record~",
     "tenant_connection_errors_total.reason=rate_limited~",
     "tenant_connection_errors_total.reason=rejected~",
