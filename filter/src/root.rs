@@ -341,15 +341,13 @@ impl Worker {
     /// unless the step lets it go.
     pub(crate) fn proceed(&self, stream: u32, exchange: &Rc<Exchange>, step: Step) {
         match step {
-            Step::Forward { edits, counters } => match http::edit(&edits) {
-                Ok(()) => {
-                    exchange.let_go();
-                    for counter in counters {
-                        self.node.count(counter);
-                    }
+            Step::Forward(mut forward) => {
+                let counters = std::mem::take(&mut forward.counters);
+                match exchange.forward(forward) {
+                    Ok(()) => self.count(&counters),
+                    Err((what, refused)) => self.give_up(exchange, what, refused),
                 }
-                Err(refused) => self.give_up(exchange, "headers cannot be edited", refused),
-            },
+            }
             Step::Receive { edits, delivery } => match http::edit(&edits) {
                 Ok(()) => {
                     exchange.let_go();
@@ -378,6 +376,12 @@ impl Worker {
             }
         }
         self.request_background(stream);
+    }
+
+    pub(crate) fn count(&self, counters: &[Counter]) {
+        for counter in counters {
+            self.node.count(*counter);
+        }
     }
 
     /// Takes a stream that is over out of those that wait.

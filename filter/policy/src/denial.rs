@@ -14,6 +14,7 @@ pub use reply::Reply;
 
 use crate::authn::Refusal;
 use crate::config::{Errors, shown};
+use crate::enforce::rate::Quota;
 use crate::path::Rejection;
 use crate::resolve::Unavailable;
 use crate::tenant_id::TenantId;
@@ -62,9 +63,14 @@ pub enum Denial {
     RateLimited {
         /// When the next request may come, in milliseconds from now.
         retry_after_ms: u64,
+        /// What is told of the limit; `None`: nothing.
+        quota: Option<Quota>,
     },
-    /// The response names a key of another tenant.
-    LeakBlocked,
+    /// The response holds a key of another tenant.
+    LeakBlocked {
+        /// The header that the rule names.
+        header: String,
+    },
     /// The tenant has not been granted the module.
     ServiceNotConfigured,
     /// Nothing is known of the tenant.
@@ -102,6 +108,9 @@ impl Denial {
             let seconds = wait_ms.div_ceil(1_000).max(1);
             reply.headers.push(("retry-after", seconds.to_string()));
         }
+        if let Self::RateLimited { quota: Some(quota), .. } = self {
+            reply.headers.extend(quota.fields());
+        }
         reply
     }
 
@@ -119,6 +128,7 @@ impl Denial {
             Self::CredentialMissing(_) | Self::TokenInvalid(_) | Self::TenantClaimMissing | Self::TenantIdInvalid => {
                 return self.auth_refusal().map(|refusal| refusal.name().to_owned());
             }
+            Self::LeakBlocked { header } => return Some(format!("response header {header}")),
             Self::KeysUnavailable { issuer } => return Some(format!("no usable keys of issuer `{}`", shown(issuer))),
             Self::Unavailable(Unavailable::Failed(failure)) => failure.name(),
             Self::Unavailable(Unavailable::TimedOut) => "deadline",
@@ -135,7 +145,6 @@ impl Denial {
             | Self::NotProvisioned
             | Self::SchemaInvalid
             | Self::RateLimited { .. }
-            | Self::LeakBlocked
             | Self::ServiceNotConfigured
             | Self::HostRefused => return None,
         };
@@ -158,7 +167,7 @@ impl Denial {
             | Self::NotProvisioned
             | Self::SchemaInvalid
             | Self::RateLimited { .. }
-            | Self::LeakBlocked
+            | Self::LeakBlocked { .. }
             | Self::ServiceNotConfigured
             | Self::Unavailable(_)
             | Self::EventsUnauthorized
@@ -215,10 +224,10 @@ impl Denial {
                 Code::ServiceNotConfigured,
                 "the module is not configured for this tenant",
             ),
-            Self::RateLimited { retry_after_ms } => {
+            Self::RateLimited { retry_after_ms, .. } => {
                 Row::new(Code::TenantRateLimited, "the tenant's rate limit is exceeded").passing_in(*retry_after_ms)
             }
-            Self::LeakBlocked => Row::new(Code::TenantLeakBlocked, "the response was withheld"),
+            Self::LeakBlocked { .. } => Row::new(Code::TenantLeakBlocked, "the response was withheld"),
 
             Self::EventsUnauthorized => {
                 let row = Row::new(

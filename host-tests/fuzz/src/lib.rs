@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use serde_json::Value;
 use tenant_policy::config::{Config, Environment, Plugin, compile};
 use tenant_policy::engine::Engine;
-use tenant_policy::flow::{RequestFlow, Step};
+use tenant_policy::flow::{Forward, RequestFlow, Step};
 use tenant_policy::node::{Node, SignatureCheck};
 use tenant_policy::request::{Field, RequestHead};
 use tenant_policy::scope::Edit;
@@ -82,7 +82,7 @@ pub fn tenant(engine: &mut Engine, world: &World, headers: &[Field<'_>]) -> Opti
     let mut fields = vec![(&b":method"[..], &b"GET"[..]), (b":path", b"/v1/accounts")];
     fields.extend(headers);
     match RequestFlow::start(engine, &RequestHead::new(&fields), world) {
-        Step::Forward { edits, .. } => {
+        Step::Forward(Forward { edits, .. }) => {
             let set = edits.into_iter().rev().find_map(|edit| match edit {
                 Edit::Set(name, value) if name == b"x-tenant-id" => Some(value),
                 _ => None,

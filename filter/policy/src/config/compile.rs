@@ -6,6 +6,7 @@ mod environment;
 mod errors;
 mod events;
 mod issuer;
+mod rate_limit;
 mod scope;
 mod tenant_manager;
 
@@ -272,12 +273,22 @@ fn config(raw: RawConfig, faults: &mut Faults, env: &Environment) -> Option<Conf
         Some(block) => tenant_manager::tenant_manager(block, &manager_at, faults, env).map(Some),
         None => Some(None),
     };
+    let surroundings = scope::Surroundings {
+        has_record: has_tenant_manager,
+        public: paths.as_ref().map(|paths| paths.public.as_slice()),
+        tenant_claim: tenant_id.as_ref().map(|rules| rules.claim.as_str()),
+    };
     let scope = scope::scope(
         raw.scope.unwrap_or_default(),
-        has_tenant_manager,
+        &surroundings,
         &root.child("scope"),
         faults,
     );
+    let rate_limit = match raw.rate_limit {
+        Some(block) => rate_limit::rate_limit(block, tenant_id.as_ref(), &root.child("rate_limit"), faults).map(Some),
+        None => Some(None),
+    };
+    let telemetry = telemetry(raw.telemetry.unwrap_or_default(), &root.child("telemetry"), faults);
     if raw.events.is_some() && !has_tenant_manager {
         faults.missing(
             manager_at,
@@ -292,17 +303,31 @@ fn config(raw: RawConfig, faults: &mut Faults, env: &Environment) -> Option<Conf
         None => Some(None),
     };
     let errors = errors::errors(raw.errors.unwrap_or_default(), &root.child("errors"), faults);
+    let scope = scope?;
+    let mut auth = auth?;
+    auth.kept_claims
+        .extend(scope.claims.iter().map(|(claim, _)| claim.clone()));
     Some(Config {
         service: service?,
         environment: environment?,
+        reports_only: raw.enforcement == Some(raw::Enforcement::Report),
         paths: paths?,
         modules: modules?,
-        auth: auth?,
+        auth,
         tenant_id: tenant_id?,
         tenant_manager: tenant_manager?,
-        scope: scope?,
+        rate_limit: rate_limit?,
+        scope,
+        telemetry: telemetry?,
         events: events?,
         errors,
+    })
+}
+
+fn telemetry(raw: raw::RawTelemetry, at: &Pointer, faults: &mut Faults) -> Option<Telemetry> {
+    let max_tenants = faults.number(at.child("max_tenants"), raw.max_tenants, 1_000, 1..=10_000)?;
+    Some(Telemetry {
+        labelled_tenants: raw.tenant_label.unwrap_or(false).then_some(max_tenants),
     })
 }
 
@@ -363,6 +388,7 @@ fn methods(names: Vec<String>, at: &Pointer, faults: &mut Faults) -> Option<Vec<
 fn modules(raw: Option<raw::RawModules>, service: Option<&Name>, at: &Pointer, faults: &mut Faults) -> Option<Modules> {
     let Some(raw) = raw else {
         return Some(Modules {
+            from_route: false,
             default: service.cloned(),
             routes: Vec::new(),
         });
@@ -382,6 +408,7 @@ fn modules(raw: Option<raw::RawModules>, service: Option<&Name>, at: &Pointer, f
         })
     });
     let modules = Modules {
+        from_route: true,
         default: default?,
         routes: routes?,
     };

@@ -197,7 +197,7 @@ fn one_faulty_place_hides_no_other() {
         "/scope/headers/0/name: found `x_token`, accepted: a header that nothing else",
         "/scope/headers/1/name: found `BAD`",
         "/scope/headers/2/name: found `x-a`, accepted: a header that nothing else",
-        "/scope/headers/2/kind: found `other`, accepted: `routing_key`, `redis_key`, `storage_key`",
+        "/scope/headers/2/kind: found `other`, accepted: `routing_key`, `binding_key`, `redis_key`, `idempotency_key`, `storage_key`, `storage_path`",
     ] {
         assert!(
             found.iter().any(|fault| fault.starts_with(expected)),

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::{ModuleRoute, PublicPath};
+use crate::world::World;
 
 fn paths() -> Paths {
     let rule = |prefix: &str, methods: Option<&[&str]>| PublicPath {
@@ -15,6 +16,7 @@ fn paths() -> Paths {
 
 fn modules() -> Modules {
     Modules {
+        from_route: true,
         default: Some(Module::new("onboarding").unwrap()),
         routes: vec![ModuleRoute {
             prefix: Prefix::parse("/v1/transactions").unwrap(),
@@ -29,7 +31,7 @@ fn decide(method: &str, target: &[u8]) -> Result<Route, Denial> {
 
 fn decide_by(paths: &Paths, modules: &Modules, method: &str, target: &[u8]) -> Result<Route, Denial> {
     let fields = [(&b":method"[..], method.as_bytes()), (b":path", target)];
-    route(paths, modules, &RequestHead::new(&fields))
+    route(paths, modules, &RequestHead::new(&fields), &World::default())
 }
 
 fn destination(paths: &Paths, modules: &Modules, target: &[u8]) -> Destination {
@@ -172,7 +174,7 @@ fn a_change_of_protocol_is_never_public() {
             (b":path", b"/health"),
             (name, b"websocket"),
         ];
-        let decided = route(&paths(), &modules(), &RequestHead::new(&fields));
+        let decided = route(&paths(), &modules(), &RequestHead::new(&fields), &World::default());
         assert!(matches!(decided, Ok(Route::Protected(_))), "{}", name.escape_ascii());
     }
 }
@@ -192,7 +194,7 @@ fn connect_is_refused_unless_allowed_and_then_protected() {
         allow_connect: true,
         ..paths()
     };
-    let decided = route(&allowing, &modules(), &RequestHead::new(&fields));
+    let decided = route(&allowing, &modules(), &RequestHead::new(&fields), &World::default());
     assert!(matches!(decided, Ok(Route::Protected(_))));
     for target in [&b"/health"[..], b"/health/.."] {
         let decided = decide_by(&allowing, &modules(), "CONNECT", target);
@@ -228,6 +230,7 @@ fn the_first_matching_route_names_the_module() {
     assert_eq!(module_of(b"/v1/transactions/%41"), "transaction", "the same either way");
     assert_eq!(module_of(b"/V1/Accounts;x//y"), "onboarding", "the same either way");
     let none = Modules {
+        from_route: true,
         default: None,
         ..modules()
     };
@@ -274,6 +277,7 @@ fn the_spelling_of_a_path_evades_no_grant() {
 #[test]
 fn servers_may_differ_in_which_route_they_take_first() {
     let modules = Modules {
+        from_route: true,
         default: Some(Module::new("other").unwrap()),
         routes: [
             ("/V1/t", "upper"),

@@ -44,7 +44,7 @@ pub(super) fn tenant_manager(
         timeout_ms: timeout_ms?,
         max_body_bytes: max_body_bytes?,
         max_waiters: max_waiters?,
-        allow_unavailable: raw.on_unavailable == Some(raw::OnUnavailable::Allow),
+        on_unavailable: raw.on_unavailable.unwrap_or(OnUnavailable::Deny),
         cache: cache?,
         breaker: breaker?,
         discovery: discovery?,

@@ -22,7 +22,7 @@ fn defaults_of_resolution_are_those_of_the_reference() {
     })));
     assert!(config.environment.is_none() && config.events.is_none());
     let manager = config.tenant_manager.expect("configured");
-    assert!(!manager.allow_unavailable);
+    assert_eq!(manager.on_unavailable, OnUnavailable::Deny);
     let cache = manager.cache;
     assert_eq!(
         (cache.stale_while_revalidate_ms, cache.stale_if_error_ms),
@@ -70,7 +70,7 @@ fn what_is_written_is_what_counts() {
     );
     assert!(config.scope.emit.tells_places());
     let manager = config.tenant_manager.expect("configured");
-    assert!(manager.allow_unavailable);
+    assert_eq!(manager.on_unavailable, OnUnavailable::Allow);
     let cache = manager.cache;
     assert_eq!(
         (cache.stale_while_revalidate_ms, cache.stale_if_error_ms),

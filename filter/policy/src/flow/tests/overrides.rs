@@ -4,7 +4,7 @@ use super::*;
 
 fn refused(step: Step) -> Refused {
     match step {
-        Step::Reply(refused) => refused,
+        Step::Reply(refused) => *refused,
         other => panic!("{other:?}"),
     }
 }
@@ -40,7 +40,11 @@ fn every_stage_refuses_in_the_words_of_the_document_and_counts_its_own_code() {
         let body: Value = serde_json::from_slice(&refused.reply.body).expect("JSON");
         assert_eq!((refused.reply.status, &body["code"]), (418, &json!(said)));
         let line = format!("denied 418 {}", code.as_str());
-        assert!(refused.summary().starts_with(&line), "{}", refused.summary());
+        assert!(
+            refused.summary("denied").starts_with(&line),
+            "{}",
+            refused.summary("denied")
+        );
         assert_eq!(world.counts(Counter::Denials(code)), 1, "{}", code.as_str());
     }
 
