@@ -253,6 +253,18 @@ impl Bootstrap {
         Ok(self)
     }
 
+    /// Speaks HTTP/2 to the cluster, without asking whether it does.
+    ///
+    /// # Errors
+    /// When there is no cluster of that name.
+    pub fn http2(mut self, cluster: &str) -> anyhow::Result<Self> {
+        self.cluster(cluster)?["typed_extension_protocol_options"][HTTP_OPTIONS] = json!({
+            "@type": format!("type.googleapis.com/{HTTP_OPTIONS}"),
+            "explicit_http_config": { "http2_protocol_options": {} },
+        });
+        Ok(self)
+    }
+
     /// The whole bootstrap, for what has no method here.
     pub fn root_mut(&mut self) -> &mut Value {
         &mut self.root
