@@ -55,7 +55,9 @@ fn engine(remembers: usize) -> Engine {
         "scope": { "headers": [{ "name": "x-routing-key", "kind": "routing_key" }, { "name": "x-redis-key", "kind": "redis_key" }] },
     });
     let document = Keys::shared().expand_config(&document).expect("known keys");
-    match config::compile(document.to_string().as_bytes(), &|_| None).map(|compiled| compiled.plugin) {
+    match config::compile(document.to_string().as_bytes(), &config::Environment::default())
+        .map(|compiled| compiled.plugin)
+    {
         Ok(Plugin::MultiTenant(config)) => Engine::new(*config),
         other => panic!("{other:?}"),
     }

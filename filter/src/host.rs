@@ -65,6 +65,8 @@ mod abi {
             headers_size: usize,
             grpc_status: i32,
         ) -> u32;
+        pub(super) fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize)
+        -> u32;
         pub(super) fn proxy_get_property(
             path: *const u8,
             path_size: usize,
@@ -106,6 +108,7 @@ mod abi {
 }
 
 const OK: u32 = 0;
+pub(crate) const BAD_ARGUMENT: u32 = 2;
 const PARSE_FAILURE: u32 = 4;
 /// Somebody else has written in between.
 pub(crate) const CAS_MISMATCH: u32 = 8;
@@ -161,6 +164,10 @@ pub(crate) enum Map {
     Request,
     /// Its trailers.
     RequestTrailers,
+    /// The head of the response.
+    Response,
+    /// Its trailers.
+    ResponseTrailers,
     /// The head of a call's answer.
     CallResponse,
 }
@@ -170,6 +177,8 @@ impl Map {
         match self {
             Self::Request => 0,
             Self::RequestTrailers => 1,
+            Self::Response => 2,
+            Self::ResponseTrailers => 3,
             Self::CallResponse => 6,
         }
     }
@@ -431,6 +440,12 @@ pub(crate) fn property(path: &[&str]) -> Result<Vec<u8>> {
     let path = path.join("\0");
     // SAFETY: the host reads the path during the call and writes to the two return places only.
     returned(|data, size| unsafe { abi::proxy_get_property(path.as_ptr(), path.len(), data, size) })
+}
+
+/// Gives the current stream a property, for other filters and the access log.
+pub(crate) fn set_property(name: &str, value: &[u8]) -> Result<()> {
+    // SAFETY: the host reads name and value during the call only.
+    check(unsafe { abi::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
 }
 
 /// Calls a function that the host offers beyond the ABI.

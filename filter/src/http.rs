@@ -5,13 +5,15 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, LogLevel};
+use tenant_policy::config::Errors;
 use tenant_policy::denial::{Code, Denial, Reply};
 use tenant_policy::events::{Delivery, TooLong};
-use tenant_policy::flow::{self, RequestFlow};
+use tenant_policy::flow::{self, Forward, RequestFlow, WayBack};
 use tenant_policy::request::RequestHead;
 use tenant_policy::scope::Edit;
 
 use crate::host::{self, HeaderBlock, LocalResponse, Map, Refused};
+use crate::properties;
 use crate::root::Worker;
 
 /// The stream of a plugin with `enabled: false`: no callback does anything.
@@ -27,7 +29,7 @@ impl Context for Unconfigured {}
 
 impl HttpContext for Unconfigured {
     fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        answer(&Denial::HostRefused.reply(false));
+        answer(&Denial::HostRefused.reply(false, &Errors::default()));
         Action::Pause
     }
 
@@ -50,6 +52,8 @@ pub(crate) struct Exchange {
     passage: Cell<Passage>,
     /// The tenant events that its body brings.
     delivery: RefCell<Option<Delivery>>,
+    /// What is done to its response.
+    way_back: RefCell<Option<WayBack>>,
 }
 
 /// Whether a request may pass. Body and trailers follow a head that has been let go, and no
@@ -71,12 +75,29 @@ impl Exchange {
             grpc: head.is_grpc(),
             passage: Cell::new(Passage::Held),
             delivery: RefCell::default(),
+            way_back: RefCell::default(),
         }
     }
 
     /// Has the body collected.
     pub(crate) fn receive(&self, delivery: Delivery) {
         self.delivery.replace(Some(delivery));
+    }
+
+    /// Does what is said of a request that goes on, and lets its head go.
+    ///
+    /// # Errors
+    ///
+    /// What the host refused, and its answer. Half an edited head must not pass.
+    pub(crate) fn forward(&self, forward: Forward) -> Result<(), (&'static str, Refused)> {
+        properties::tell(&forward.properties).map_err(|refused| ("properties cannot be set", refused))?;
+        edit(&forward.edits).map_err(|refused| ("headers cannot be edited", refused))?;
+        if let Some(refused) = &forward.would_be {
+            log(refused, self, "would deny");
+        }
+        self.way_back.replace(forward.way_back);
+        self.let_go();
+        Ok(())
     }
 
     /// Lets the head go, unless the request has been refused.
@@ -169,9 +190,84 @@ impl HttpContext for Stream {
         self.delivered();
         self.barrier()
     }
+
+    fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
+        match self.way_back() {
+            Some((exchange, way_back)) => self.respond(&exchange, &way_back),
+            None => Action::Continue,
+        }
+    }
+
+    fn on_http_response_trailers(&mut self, _trailers: usize) -> Action {
+        if let Some((exchange, way_back)) = self.way_back()
+            && let Err(Refused(status)) = self.clean_trailers(&way_back)
+        {
+            // What was sent cannot be taken back; nothing more is.
+            let request_id = &exchange.request_id;
+            host::log(
+                LogLevel::Error,
+                &format!("response trailers cannot be edited: status {status} request_id={request_id}"),
+            );
+            return Action::Pause;
+        }
+        Action::Continue
+    }
 }
 
 impl Stream {
+    /// What is to be done to the response; nothing to one that the filter has made itself.
+    fn way_back(&self) -> Option<(Rc<Exchange>, WayBack)> {
+        let exchange = self.exchange.as_ref().filter(|exchange| exchange.has_passed())?;
+        let way_back = exchange.way_back.borrow().clone()?;
+        Some((Rc::clone(exchange), way_back))
+    }
+
+    /// Edits the head of the response, or answers in its place.
+    fn respond(&self, exchange: &Exchange, way_back: &WayBack) -> Action {
+        let block = match HeaderBlock::read(Map::Response) {
+            Ok(block) => block,
+            Err(refused) => return self.withhold(exchange, refused),
+        };
+        let fields = match block.fields() {
+            Ok(fields) => fields,
+            Err(refused) => return self.withhold(exchange, refused),
+        };
+        let head = RequestHead::new(&fields);
+        let Worker { engine, node, .. } = &*self.worker;
+        let response = engine.borrow().response(way_back, &head, exchange.grpc, node);
+        match response {
+            Ok(forward) => {
+                if let Err(refused) = apply(Map::Response, &forward.edits) {
+                    return self.withhold(exchange, refused);
+                }
+                if let Some(refused) = &forward.would_be {
+                    log(refused, exchange, "would deny");
+                }
+                self.worker.count(&forward.counters);
+                Action::Continue
+            }
+            Err(refused) => {
+                refuse(&refused, exchange);
+                Action::Pause
+            }
+        }
+    }
+
+    /// Answers in the place of a response that cannot be looked at.
+    fn withhold(&self, exchange: &Exchange, refused: Refused) -> Action {
+        self.worker.give_up(exchange, "a response cannot be edited", refused);
+        Action::Pause
+    }
+
+    fn clean_trailers(&self, way_back: &WayBack) -> Result<(), Refused> {
+        let block = HeaderBlock::read(Map::ResponseTrailers)?;
+        let Worker { engine, node, .. } = &*self.worker;
+        let edits = engine
+            .borrow()
+            .response_trailer_edits(way_back, &RequestHead::new(&block.fields()?), node);
+        apply(Map::ResponseTrailers, &edits)
+    }
+
     /// Takes a piece of body where tenant events are brought.
     fn collect(&self, size: usize) {
         let Some(exchange) = &self.exchange else { return };
@@ -231,10 +327,19 @@ fn apply(map: Map, edits: &[Edit]) -> Result<(), Refused> {
 
 /// Answers the current context with a denial.
 pub(crate) fn refuse(refused: &flow::Refused, exchange: &Exchange) {
+    log(refused, exchange, "denied");
+    // For the access log alone: the reply does not depend on it.
+    let _ = properties::tell(&refused.properties);
+    let _ = apply(Map::Request, &refused.edits);
+    exchange.answer(&refused.reply);
+}
+
+/// One line about a denial, and at debug why.
+fn log(refused: &flow::Refused, exchange: &Exchange, verb: &str) {
     let request_id = &exchange.request_id;
     host::log(
         LogLevel::Info,
-        &format!("{} request_id={request_id}", refused.summary()),
+        &format!("{} request_id={request_id}", refused.summary(verb)),
     );
     if let Some(detail) = refused.detail() {
         let code = refused.reply.details;
@@ -243,15 +348,12 @@ pub(crate) fn refuse(refused: &flow::Refused, exchange: &Exchange) {
             &format!("{code} because of {detail} request_id={request_id}"),
         );
     }
-    // For the access log alone: the reply does not depend on it.
-    let _ = apply(Map::Request, &refused.edits);
-    exchange.answer(&refused.reply);
 }
 
 /// Answers the current context when the host refuses what forwarding needs.
 pub(crate) fn answer_host_refused(exchange: &Exchange) -> Code {
     let denial = Denial::HostRefused;
-    exchange.answer(&denial.reply(exchange.grpc));
+    exchange.answer(&denial.reply(exchange.grpc, &Errors::default()));
     denial.code()
 }
 

@@ -15,12 +15,15 @@
 //!    for it; `on_tick` ends waits whose deadline has passed and makes the calls that are due by
 //!    time alone.
 //!
+//! On the way back, `on_http_response_headers` takes the tenant's scope off again, where that is configured.
+//!
 //! Every hostcall stands in [`host`].
 
 mod host;
 mod http;
 mod metrics;
 mod node;
+mod properties;
 mod root;
 mod signatures;
 mod waiting;

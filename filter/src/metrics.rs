@@ -1,9 +1,9 @@
 //! The engine's counters, gauges and histograms as host metrics.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use proxy_wasm::types::LogLevel;
-use tenant_policy::telemetry::{Counter, Gauge, Histogram};
+use tenant_policy::telemetry::{Counter, Decision, Gauge, Histogram, tenant_counter};
 
 use crate::host;
 
@@ -12,10 +12,15 @@ use crate::host;
 pub(crate) struct Metrics {
     /// In the order of [`Counter::all`].
     counters: Vec<Cell<Id>>,
+    /// The ids of a label by decision, ordered by label, for as many tenants as have one.
+    tenants: RefCell<Vec<(Box<str>, ByDecision)>>,
     /// In the order of [`Gauge::ALL`].
     gauges: Vec<Option<u32>>,
     lookup_duration: Option<u32>,
 }
+
+/// The ids of what a tenant's requests are counted by, in the order of [`Decision::ALL`].
+type ByDecision = [Option<u32>; Decision::ALL.len()];
 
 /// The id of a metric.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +43,7 @@ impl Metrics {
         };
         Self {
             counters: Counter::all().map(counter).collect(),
+            tenants: RefCell::default(),
             gauges: Gauge::ALL
                 .iter()
                 .map(|gauge| match gauge {
@@ -65,6 +71,24 @@ impl Metrics {
         };
         if let Some(id) = id {
             host::increment_metric(id, by);
+        }
+    }
+
+    pub(crate) fn count_tenant(&self, label: &str, decision: Decision) {
+        let mut tenants = self.tenants.borrow_mut();
+        let place = tenants.binary_search_by(|(other, _)| (**other).cmp(label));
+        let place = place.unwrap_or_else(|place| {
+            let id = |decision: &Decision| define(host::Metric::Counter, &tenant_counter(label, *decision));
+            let mut ids = [None; Decision::ALL.len()];
+            for (decision, place) in Decision::ALL.iter().zip(&mut ids) {
+                *place = id(decision);
+            }
+            tenants.insert(place, (label.into(), ids));
+            place
+        });
+        let id = tenants.get(place).and_then(|(_, ids)| *ids.get(decision.place())?);
+        if let Some(id) = id {
+            host::increment_metric(id, 1);
         }
     }
 

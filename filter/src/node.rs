@@ -1,11 +1,11 @@
 //! The node as a worker's VM sees it, by hostcalls: the engine's [`Node`].
 
-use tenant_policy::node::{Node, NotWritten, Shared, SignatureCheck, Version};
-use tenant_policy::telemetry::{Counter, Gauge, Histogram};
+use tenant_policy::node::{Earlier, Node, NotWritten, Shared, SignatureCheck, Version};
+use tenant_policy::telemetry::{Counter, Decision, Gauge, Histogram};
 
 use crate::host::{self, CAS_MISMATCH, Refused};
 use crate::metrics::Metrics;
-use crate::signatures;
+use crate::{properties, signatures};
 
 /// Where the name of the gauge stands that tells of changes.
 const BELL_KEY: &str = "tenantgate.bell";
@@ -16,6 +16,7 @@ pub(crate) struct HostNode {
     metrics: Metrics,
     has_bell: bool,
     native_signatures: bool,
+    keeps_passes: bool,
 }
 
 impl HostNode {
@@ -33,6 +34,7 @@ impl HostNode {
             metrics,
             has_bell,
             native_signatures: signatures::are_native(),
+            keeps_passes: properties::declare_pass(),
         }
     }
 
@@ -63,6 +65,10 @@ impl Node for HostNode {
 
     fn add(&self, counter: Counter, by: u64) {
         self.metrics.add(counter, by);
+    }
+
+    fn count_tenant(&self, label: &str, decision: Decision) {
+        self.metrics.count_tenant(label, decision);
     }
 
     fn adjust(&self, gauge: Gauge, by: i64) {
@@ -116,5 +122,21 @@ impl Node for HostNode {
 
     fn dynamic_metadata(&self) -> Option<Vec<u8>> {
         host::property(&["metadata"]).ok()
+    }
+
+    fn route_module(&self) -> Option<Vec<u8>> {
+        host::property(&["xds", "route_metadata", "filter_metadata", "tenantgate", "module"]).ok()
+    }
+
+    fn keeps_passes(&self) -> bool {
+        self.keeps_passes
+    }
+
+    fn earlier_pass(&self) -> Earlier {
+        if self.keeps_passes {
+            properties::earlier_pass()
+        } else {
+            Earlier::Unknowable
+        }
     }
 }

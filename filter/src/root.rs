@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{ContextType, LogLevel};
-use tenant_policy::config::{self, Plugin};
+use tenant_policy::config::{self, Environment, Plugin};
 use tenant_policy::denial::Denial;
 use tenant_policy::engine::Engine;
 use tenant_policy::errand::{Answer, Answered, Callout, Errand};
@@ -59,7 +59,7 @@ impl Root {
                 return false;
             }
         };
-        let compiled = match config::compile(&text, &|name| std::env::var(name).ok()) {
+        let compiled = match config::compile(&text, &Environment::of(std::env::vars_os())) {
             Ok(compiled) => compiled,
             Err(faults) => {
                 for fault in faults {
@@ -341,15 +341,13 @@ impl Worker {
     /// unless the step lets it go.
     pub(crate) fn proceed(&self, stream: u32, exchange: &Rc<Exchange>, step: Step) {
         match step {
-            Step::Forward { edits, counters } => match http::edit(&edits) {
-                Ok(()) => {
-                    exchange.let_go();
-                    for counter in counters {
-                        self.node.count(counter);
-                    }
+            Step::Forward(mut forward) => {
+                let counters = std::mem::take(&mut forward.counters);
+                match exchange.forward(forward) {
+                    Ok(()) => self.count(&counters),
+                    Err((what, refused)) => self.give_up(exchange, what, refused),
                 }
-                Err(refused) => self.give_up(exchange, "headers cannot be edited", refused),
-            },
+            }
             Step::Receive { edits, delivery } => match http::edit(&edits) {
                 Ok(()) => {
                     exchange.let_go();
@@ -378,6 +376,12 @@ impl Worker {
             }
         }
         self.request_background(stream);
+    }
+
+    pub(crate) fn count(&self, counters: &[Counter]) {
+        for counter in counters {
+            self.node.count(*counter);
+        }
     }
 
     /// Takes a stream that is over out of those that wait.

@@ -11,6 +11,7 @@ use crate::clock::{Agenda, Clock};
 use crate::cluster::{Answer, Cluster, PeerRequest};
 use crate::exclusive::Exclusive;
 use crate::log::{Level, LogLine};
+use crate::metadata::route_metadata;
 use crate::metrics::Stats;
 use crate::module::Plugin;
 use crate::node::{Foreign, Node, Options};
@@ -63,8 +64,13 @@ impl fmt::Debug for Builder {
 impl Default for Builder {
     fn default() -> Self {
         let mut foreign: HashMap<Vec<u8>, Foreign> = HashMap::new();
-        foreign.insert(b"clear_route_cache".to_vec(), Arc::new(|_| Ok(Vec::new())));
-        foreign.insert(b"verify_signature".to_vec(), Arc::new(signature::verify_signature));
+        foreign.insert(
+            b"clear_route_cache".to_vec(),
+            Foreign::Plain(Arc::new(|_| Ok(Vec::new()))),
+        );
+        foreign.insert(b"declare_property".to_vec(), Foreign::DeclareProperty);
+        let verify_signature = Foreign::Plain(Arc::new(signature::verify_signature));
+        foreign.insert(b"verify_signature".to_vec(), verify_signature);
         Self {
             options: Options {
                 vm_id: b"tiny".to_vec(),
@@ -79,6 +85,7 @@ impl Default for Builder {
                 buffer_limit: 1024 * 1024,
                 buffer_filter: None,
                 fuel_per_call: 20_000_000_000,
+                internal_redirects: 0,
                 restricted: BTreeSet::new(),
             },
             plugin: None,
@@ -191,6 +198,17 @@ impl Builder {
         self
     }
 
+    /// How often the router follows a 302 with an absolute `location` of the same scheme instead of
+    /// passing it on, as an `internal_redirect_policy` says it; 0 unless set. The request then comes as
+    /// a stream of its own, [`TinyEnvoy::redirected`]: with the headers and the body that reached the
+    /// upstream, without trailers, with another `:authority` and `:path`, with `x-envoy-original-url`,
+    /// and with the filter state that was declared to last for the request.
+    #[must_use]
+    pub fn internal_redirects(mut self, most: u32) -> Self {
+        self.options.internal_redirects = most;
+        self
+    }
+
     /// Takes the stats away whose names begin like this, as a `stats_matcher` does that rejects
     /// them: they can be defined and changed, plugins read 0, and they are not among the metrics.
     #[must_use]
@@ -228,15 +246,24 @@ impl Builder {
         self
     }
 
-    /// A foreign function. `clear_route_cache` and `verify_signature` exist by themselves, others are
-    /// not found.
+    /// The metadata of the route that every stream takes, by namespace; see
+    /// [`RequestBuilder::route_metadata`](crate::RequestBuilder::route_metadata).
+    #[must_use]
+    pub fn route_metadata(mut self, filter_metadata: &serde_json::Value) -> Self {
+        self.properties.extend(route_metadata(filter_metadata));
+        self
+    }
+
+    /// A foreign function. `clear_route_cache`, `declare_property` and `verify_signature` exist by
+    /// themselves, others are not found.
     #[must_use]
     pub fn foreign_function(
         mut self,
         name: &str,
         function: impl Fn(&[u8]) -> Result<Vec<u8>, Status> + Send + Sync + 'static,
     ) -> Self {
-        self.foreign.insert(name.as_bytes().to_vec(), Arc::new(function));
+        self.foreign
+            .insert(name.as_bytes().to_vec(), Foreign::Plain(Arc::new(function)));
         self
     }
 

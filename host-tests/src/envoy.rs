@@ -139,6 +139,18 @@ impl TinyEnvoy {
         if let Some(seat) = &self.seat {
             assert_eq!(worker, seat.worker, "a step sends requests to its own worker");
         }
+        let id = self.add_stream(worker, &mut headers, properties);
+        self.accept(id, headers, ends);
+        id
+    }
+
+    /// Makes a stream for these headers, to which Envoy adds its own.
+    pub(crate) fn add_stream(
+        &mut self,
+        worker: usize,
+        headers: &mut HeaderMap,
+        properties: HashMap<Vec<u8>, Vec<u8>>,
+    ) -> StreamId {
         self.last_stream += 1;
         let id = StreamId(self.last_stream);
         if headers.get("x-forwarded-proto").is_none() {
@@ -147,10 +159,9 @@ impl TinyEnvoy {
         if headers.get("x-request-id").is_none() {
             headers.add("x-request-id", format!("00000000-0000-4000-8000-{:012x}", id.0));
         }
-        let mut stream = Stream::new(worker, &headers);
+        let mut stream = Stream::new(worker, headers);
         stream.properties = properties;
         self.node.lock().streams.insert(id, stream);
-        self.accept(id, headers, ends);
         id
     }
 
@@ -286,6 +297,12 @@ impl TinyEnvoy {
         is_through.then(|| stream.upstream_request()).flatten()
     }
 
+    /// The next pass of a request, once the upstream has redirected it and the router has followed; see
+    /// [`Builder::internal_redirects`].
+    pub fn redirected(&self, stream: StreamId) -> Option<StreamId> {
+        self.node.lock().stream(stream).next_pass
+    }
+
     /// What of the response has reached the client so far.
     pub fn response(&self, stream: StreamId) -> Option<PeerResponse> {
         self.node.lock().stream(stream).client_response()
@@ -308,12 +325,8 @@ impl TinyEnvoy {
 
     /// Filter state that the plugin has set on a stream, by its name without `wasm.`.
     pub fn filter_state(&self, stream: StreamId, name: &str) -> Option<Vec<u8>> {
-        self.node
-            .lock()
-            .stream(stream)
-            .filter_state
-            .get(name.as_bytes())
-            .cloned()
+        let mut node = self.node.lock();
+        node.stream(stream).filter_state.get(name.as_bytes()).cloned()
     }
 
     /// The number of workers, without the main thread.

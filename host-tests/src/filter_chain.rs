@@ -329,6 +329,9 @@ impl TinyEnvoy {
                 return;
             }
         }
+        if self.redirect(id, &response.headers) {
+            return;
+        }
         let PeerResponse {
             headers,
             body,

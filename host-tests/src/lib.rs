@@ -32,8 +32,10 @@
 //!   order `on_log`, `on_done`, `on_delete`.
 //! * Callouts that belong to the root context: responses, timeouts, refused connections, resets,
 //!   unknown clusters, clusters without endpoints.
-//! * Shared data under compare-and-set, shared queues, stats, ticks, properties, filter state,
-//!   foreign functions, logs.
+//! * Shared data under compare-and-set, shared queues, stats, ticks, properties, foreign functions,
+//!   logs.
+//! * Filter state that lasts for a pass or for the request, as the plugin has declared it; internal
+//!   redirects ([`Builder::internal_redirects`]), which send a request through the plugin again.
 //! * The foreign function `verify_signature` ([`signature`]), on aws-lc.
 //! * Workers run one after the other, callback by callback; or, by an [`Explorer`], interleaved like
 //!   threads, one overtaking the other before any hostcall on what they share, under every schedule.
@@ -44,7 +46,7 @@
 //!
 //! * Codecs, TLS, and their limits: any number and size of headers arrives.
 //! * Routes, retries and stream timers: the router knows one upstream, and a stream that nobody
-//!   resumes stays [`Outcome::Pending`].
+//!   resumes stays [`Outcome::Pending`]. Of a route there is only its metadata, said by the test.
 //! * Other filters, but a buffer filter behind the plugin ([`Builder::buffer_filter`]); other
 //!   listeners and plugins; TCP; gRPC callouts; metadata callbacks; WASI files.
 //! * Watermarks: a client whose body is held back keeps sending.
@@ -58,7 +60,7 @@
 //!   them can be read.
 //! * Restrictions of WASI functions and of callbacks: [`Builder::restrict_capability`] takes away
 //!   hostcalls only.
-//! * The real foreign functions but `clear_route_cache` and `verify_signature`; see
+//! * The real foreign functions but `clear_route_cache`, `declare_property` and `verify_signature`; see
 //!   [`Builder::foreign_function`].
 //!
 //! A hostcall of the ABI that is not modelled panics, and with it the test that made it. An import
@@ -72,6 +74,7 @@ mod cluster;
 mod envoy;
 mod exclusive;
 mod filter_chain;
+mod filter_state;
 mod headers;
 mod interleave;
 mod local_reply;
@@ -80,6 +83,7 @@ mod metadata;
 mod metrics;
 mod module;
 mod node;
+mod redirect;
 mod request;
 mod shared;
 mod signature;

@@ -33,7 +33,13 @@ impl TinyEnvoy {
         let (response, is_direct) = {
             let mut node = self.node.lock();
             let stream = node.stream(id);
-            if stream.finished || stream.local_reply.is_some() || stream.response.sent.started {
+            if stream.finished || stream.local_reply.is_some() {
+                return;
+            }
+            if stream.response.sent.started {
+                // The client has a head already: what remains is to break the response off.
+                drop(node);
+                self.finish(id);
                 return;
             }
             stream.local_reply = Some(LocalReplyFacts {

@@ -23,6 +23,41 @@ pub fn metadata(filter_metadata: &Value) -> Vec<u8> {
     Metadata { filter_metadata }.encode_to_vec()
 }
 
+/// The properties that a plugin reads where the route has these `filter_metadata`.
+///
+/// # Panics
+/// When they are not an object of objects.
+pub(crate) fn route_metadata(filter_metadata: &Value) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let namespaces = filter_metadata.as_object().expect("namespaces");
+    assert!(namespaces.values().all(Value::is_object), "a namespace holds members");
+    let mut properties = Vec::new();
+    leaves(&mut properties, ROUTE_METADATA, filter_metadata);
+    properties
+}
+
+/// Where a plugin finds the metadata of a route.
+pub(crate) const ROUTE_METADATA: &[u8] = b"xds\0route_metadata\0filter_metadata";
+
+fn leaves(properties: &mut Vec<(Vec<u8>, Vec<u8>)>, path: &[u8], json: &Value) {
+    let value = match json {
+        Value::Object(members) => {
+            for (name, member) in members {
+                leaves(properties, &[path, b"\0", name.as_bytes()].concat(), member);
+            }
+            return;
+        }
+        Value::String(text) => text.clone().into_bytes(),
+        Value::Number(number) => number
+            .as_f64()
+            .expect("a JSON number is a double")
+            .to_le_bytes()
+            .to_vec(),
+        Value::Bool(flag) => vec![u8::from(*flag)],
+        Value::Null | Value::Array(_) => panic!("not modelled by the tiny Envoy: {json} in the metadata of a route"),
+    };
+    properties.push((path.to_vec(), value));
+}
+
 /// `envoy.config.core.v3.Metadata`, without its `typed_filter_metadata`.
 #[derive(Clone, PartialEq, Message)]
 struct Metadata {

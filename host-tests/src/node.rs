@@ -16,8 +16,17 @@ use crate::shared::{Queues, SharedData};
 use crate::stream::{Stream, StreamId};
 use crate::worker::VmRef;
 
-/// A foreign function: from its argument to its result or a status.
-pub(crate) type Foreign = Arc<dyn Fn(&[u8]) -> Result<Vec<u8>, Status> + Send + Sync>;
+/// From the argument of a foreign function to its result or a status.
+pub(crate) type Function = dyn Fn(&[u8]) -> Result<Vec<u8>, Status> + Send + Sync;
+
+/// A foreign function.
+#[derive(Clone)]
+pub(crate) enum Foreign {
+    /// One that needs to know nothing but its argument.
+    Plain(Arc<Function>),
+    /// `declare_property`, which acts on the context that calls it.
+    DeclareProperty,
+}
 
 /// What happens in a world by itself.
 #[derive(Debug)]
@@ -78,6 +87,8 @@ pub(crate) struct Options {
     /// The longest body that a buffer filter behind the plugin takes, if there is one.
     pub(crate) buffer_filter: Option<usize>,
     pub(crate) fuel_per_call: u64,
+    /// How often the router follows a redirect instead of passing it on.
+    pub(crate) internal_redirects: u32,
     /// Hostcalls that are refused, by name.
     pub(crate) restricted: BTreeSet<String>,
 }

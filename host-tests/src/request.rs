@@ -83,6 +83,14 @@ impl<'a> RequestBuilder<'a> {
         self.property(&["metadata"], crate::metadata(filter_metadata))
     }
 
+    /// The metadata of the route that this stream takes, by namespace. As in Envoy a string reads as its
+    /// bytes, a number as a double and a flag as one byte; reading more than one value at once is not
+    /// modelled.
+    pub fn route_metadata(mut self, filter_metadata: &serde_json::Value) -> Self {
+        self.properties.extend(crate::metadata::route_metadata(filter_metadata));
+        self
+    }
+
     /// Sends everything. Runs the callbacks of this request, and nothing else that is due.
     pub fn send(mut self) -> StreamId {
         let body = std::mem::take(&mut self.body);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::cluster::{PeerRequest, PeerResponse};
+use crate::filter_state::FilterState;
 use crate::headers::HeaderMap;
 use crate::worker::VmRef;
 
@@ -151,8 +152,11 @@ pub(crate) struct Stream {
     pub(crate) finished: bool,
     pub(crate) gone: bool,
     pub(crate) properties: HashMap<Vec<u8>, Vec<u8>>,
-    /// Filter state set by the plugin, without the `wasm.` prefix.
-    pub(crate) filter_state: HashMap<Vec<u8>, Vec<u8>>,
+    pub(crate) filter_state: FilterState,
+    /// How many internal redirects have led here.
+    pub(crate) redirects: u32,
+    /// The next pass of the request, once the upstream has redirected it.
+    pub(crate) next_pass: Option<StreamId>,
     pub(crate) hostcalls: BTreeMap<&'static str, u64>,
     pub(crate) fuel: u64,
 }
@@ -177,7 +181,9 @@ impl Stream {
             finished: false,
             gone: false,
             properties: HashMap::new(),
-            filter_state: HashMap::new(),
+            filter_state: FilterState::default(),
+            redirects: 0,
+            next_pass: None,
             hostcalls: BTreeMap::new(),
             fuel: 0,
         }

@@ -9,6 +9,7 @@ use wasmtime::{Extern, Instance, Linker, Memory, Module, Store, TypedFunc, WasmP
 use crate::abi::Unmodelled;
 use crate::cluster::PeerResponse;
 use crate::exclusive::Exclusive;
+use crate::filter_state::Declarations;
 use crate::interleave::{Op, Seat};
 use crate::log::{Level, LogLine};
 use crate::metrics::MetricIds;
@@ -64,6 +65,8 @@ pub(crate) struct Guest {
     pub(crate) callouts_made: u32,
     pub(crate) tick_period: Duration,
     pub(crate) tick_setting: u64,
+    /// The properties that contexts have declared. Those of the root context hold for its streams.
+    pub(crate) declarations: HashMap<u32, Declarations>,
     pub(crate) metrics: MetricIds,
     pub(crate) random_state: u64,
     pub(crate) memory: Option<Memory>,
@@ -71,14 +74,18 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// The stream that a hostcall is about, if it is about one.
-    pub(crate) fn effective_stream(&self) -> Option<StreamId> {
-        let context = if self.effective == 0 {
+    /// The context that a hostcall is about.
+    pub(crate) fn effective_context(&self) -> u32 {
+        if self.effective == 0 {
             self.current
         } else {
             self.effective
-        };
-        self.contexts.get(&context).copied()
+        }
+    }
+
+    /// The stream that a hostcall is about, if it is about one.
+    pub(crate) fn effective_stream(&self) -> Option<StreamId> {
+        self.contexts.get(&self.effective_context()).copied()
     }
 
     /// Where workers run interleaved, others may act before this. Nothing of the node is held.
@@ -157,6 +164,7 @@ impl Vm {
             callouts_made: 0,
             tick_period: Duration::ZERO,
             tick_setting: 0,
+            declarations: HashMap::new(),
             metrics: MetricIds::default(),
             random_state: seed ^ distinct ^ u64::from(is_canary),
             memory: None,

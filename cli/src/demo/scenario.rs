@@ -198,19 +198,11 @@ struct Draft(Row);
 
 fn row(sent: &'static str) -> Draft {
     let request = Request {
-        method: "GET".to_owned(),
-        path: "/v1/accounts".to_owned(),
-        token: None,
-        headers: Vec::new(),
-        metadata: None,
-        body: None,
-        trailers: Vec::new(),
-        worker: 0,
-        times: 1,
         expect: Expect {
             tm_calls: Some(0),
             ..Expect::default()
         },
+        ..Request::default()
     };
     Draft(Row {
         sent,

@@ -1,8 +1,10 @@
 //! Envoy with the filter between a client and an upstream, and a Tenant Manager beside it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use corpus::answer::Answer;
@@ -75,7 +77,17 @@ pub struct Setup {
     upstream: Option<SocketAddr>,
     allow_on_headers_stop_iteration: bool,
     tenant_events: bool,
-    change: fn(&mut Bootstrap),
+    change: Change,
+}
+
+/// A change to a bootstrap.
+#[derive(Clone)]
+struct Change(Arc<dyn Fn(&mut Bootstrap) + Send + Sync>);
+
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Change")
+    }
 }
 
 impl Setup {
@@ -91,7 +103,7 @@ impl Setup {
             upstream: None,
             allow_on_headers_stop_iteration: false,
             tenant_events: false,
-            change: |_| {},
+            change: Change(Arc::new(|_| {})),
         }
     }
 
@@ -164,8 +176,8 @@ impl Setup {
     }
 
     /// What else is to be changed in the bootstrap, last of all.
-    pub fn change(mut self, change: fn(&mut Bootstrap)) -> Self {
-        self.change = change;
+    pub fn change(mut self, change: impl Fn(&mut Bootstrap) + Send + Sync + 'static) -> Self {
+        self.change = Change(Arc::new(change));
         self
     }
 
@@ -200,7 +212,7 @@ impl Setup {
             let keys = Keys::shared().jwk_set(&jwt_authn::KEYS)?;
             bootstrap = bootstrap.jwt_authn(jwt_authn::ISSUER, jwt_authn::AUDIENCE, &keys, jwt_authn::PAYLOAD);
         }
-        (self.change)(&mut bootstrap);
+        (self.change.0)(&mut bootstrap);
         if self.tenant_events {
             bootstrap = bootstrap.tenant_events(0)?;
         }

@@ -36,6 +36,7 @@ const CAPABILITIES: &[&str] = &[
     "proxy_get_header_map_value",
     "proxy_get_metric",
     "proxy_get_property",
+    "proxy_set_property",
     "proxy_get_shared_data",
     "proxy_http_call",
     "proxy_increment_metric",

@@ -1,12 +1,16 @@
 //! An upstream that answers with what it saw.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use corpus::answer::Answer;
 use serde_json::{Map, Value, json};
 
 use crate::recorded::{Recorded, Recorder, latin1};
+use crate::scripted::response;
 use crate::server::{Server, whole};
 
 /// An upstream that answers every request with 200 and a JSON object of what it saw: `method`,
@@ -16,17 +20,26 @@ use crate::server::{Server, whole};
 pub struct Echo {
     server: Server,
     recorder: Recorder,
+    next: Next,
 }
+
+/// The answers to the next requests.
+type Next = Arc<Mutex<VecDeque<Answer>>>;
 
 impl Echo {
     /// Starts on a free loopback port.
     pub async fn start() -> io::Result<Self> {
         let recorder = Recorder::new();
-        let record = recorder.clone();
+        let next = Next::default();
+        let (record, answers) = (recorder.clone(), Arc::clone(&next));
         let server = Server::start(move |request| {
-            let record = record.clone();
+            let (record, answers) = (record.clone(), Arc::clone(&answers));
             async move {
                 let seen = seen(&record.record(request).await);
+                let answer = answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                if let Some(answer) = answer {
+                    return response(&answer, whole(answer.body_bytes()));
+                }
                 let mut response = http::Response::new(whole(format!("{seen:#}\n")));
                 response.headers_mut().insert(
                     http::header::CONTENT_TYPE,
@@ -36,7 +49,13 @@ impl Echo {
             }
         })
         .await?;
-        Ok(Self { server, recorder })
+        Ok(Self { server, recorder, next })
+    }
+
+    /// Answers the next requests like this, one each, instead of what was left of such answers. Delays
+    /// and faults in them are not looked at.
+    pub fn will_answer(&self, answers: impl IntoIterator<Item = Answer>) {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = answers.into_iter().collect();
     }
 
     /// Where it listens.

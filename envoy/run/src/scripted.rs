@@ -205,7 +205,7 @@ impl World {
 }
 
 /// An answer that is not HTTP (a status out of range, a header with a line break) breaks the connection.
-fn response(answer: &Answer, body: Body) -> Result<http::Response<Body>, Broken> {
+pub(crate) fn response(answer: &Answer, body: Body) -> Result<http::Response<Body>, Broken> {
     let head = http::Response::builder()
         .status(answer.status())
         .header(http::header::CONTENT_TYPE, "application/json");

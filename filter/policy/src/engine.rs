@@ -3,8 +3,11 @@
 use crate::authn::{Authenticator, MAX_SET_BYTES};
 use crate::config::Config;
 use crate::denial::Denial;
+use crate::enforce::rate::Limiter;
 use crate::errand::{Answer, Answered, Callout, Errand};
 use crate::events::{self, Delivery, Received};
+use crate::flow::{self, Forward, Refused, WayBack};
+use crate::labels::Labels;
 use crate::node::Node;
 use crate::remark::Remark;
 use crate::request::RequestHead;
@@ -20,6 +23,8 @@ pub struct Engine {
     pub(crate) sanitizer: Sanitizer,
     pub(crate) authenticator: Authenticator,
     pub(crate) resolver: Option<Resolver>,
+    pub(crate) limiter: Option<Limiter>,
+    pub(crate) labels: Option<Labels>,
 }
 
 impl Engine {
@@ -31,11 +36,18 @@ impl Engine {
             .tenant_manager
             .as_ref()
             .map(|manager| Resolver::new(&config, manager));
+        let limiter = config
+            .rate_limit
+            .as_ref()
+            .map(|limits| Limiter::new(limits, config.service.as_str()));
+        let labels = config.telemetry.labelled_tenants.map(Labels::new);
         Self {
             config,
             sanitizer,
             authenticator,
             resolver,
+            limiter,
+            labels,
         }
     }
 
@@ -74,6 +86,31 @@ impl Engine {
     /// The removals for a request's trailers.
     pub fn trailer_edits(&self, trailers: &RequestHead<'_>) -> Vec<Edit> {
         self.sanitizer.edits(trailers, Place::Trailers)
+    }
+
+    /// What is done to the head of the response to a request that was forwarded so.
+    ///
+    /// # Errors
+    ///
+    /// With what to answer instead, when the response holds a key of another tenant.
+    pub fn response(
+        &self,
+        way_back: &WayBack,
+        head: &RequestHead<'_>,
+        grpc: bool,
+        node: &impl Node,
+    ) -> Result<Forward, Box<Refused>> {
+        flow::response(&self.config, way_back, head, grpc, node)
+    }
+
+    /// The edits for the trailers of such a response.
+    pub fn response_trailer_edits(
+        &self,
+        way_back: &WayBack,
+        trailers: &RequestHead<'_>,
+        node: &impl Node,
+    ) -> Vec<Edit> {
+        flow::response_trailer_edits(&self.config, way_back, trailers, node)
     }
 
     /// Carries out the events of a delivery whose body has come. Afterwards [`Self::take_errands`] may

@@ -1,31 +1,38 @@
 //! The whole request on one page.
 
+mod refused;
+mod told;
+mod way_back;
+
+pub use refused::Refused;
+pub use told::{Property, Told};
+pub use way_back::WayBack;
+pub(crate) use way_back::{response, response_trailer_edits};
+
+use refused::{Manner, refuse};
+use told::{Known, told};
+
 use crate::authn::{Authentication, KeyWait};
-use crate::config::{Config, Module};
-use crate::denial::{Denial, Reply};
-use crate::enforce;
+use crate::config::{Config, OnUnavailable};
+use crate::denial::Denial;
+use crate::enforce::{self, Candidate};
 use crate::engine::Engine;
 use crate::errand::{Awaited, Errand, Learned};
 use crate::events::{self, Delivery};
-use crate::node::{Node, Now};
+use crate::node::{Earlier, Node, Now};
 use crate::path::{self, Destination, Route};
 use crate::request::RequestHead;
 use crate::resolve::{self, Outcome, Resolution};
 use crate::sanitize::Place;
 use crate::scope::{self, Edit, Keys};
-use crate::telemetry::Counter;
+use crate::telemetry::{Counter, Decision};
 use crate::tenant_id::{self, TenantId};
 
 /// What the shell does next. `Forward` and `Reply` are final; only `Wait` gives a flow back.
 #[derive(Debug)]
 pub enum Step {
     /// The request goes on.
-    Forward {
-        /// Applied in order, all of them or the request is not forwarded.
-        edits: Vec<Edit>,
-        /// What is counted once it has been let go.
-        counters: Vec<Counter>,
-    },
+    Forward(Forward),
     /// The request brings tenant events: its head goes on, its body is collected and given to
     /// [`Engine::receive`], and it is answered then.
     Receive {
@@ -35,7 +42,7 @@ pub enum Step {
         delivery: Delivery,
     },
     /// The request is answered.
-    Reply(Refused),
+    Reply(Box<Refused>),
     /// The request is held back, body and trailers included, until [`RequestFlow::resume`].
     Wait {
         /// What is done to its head meanwhile: what only the filter may say is out at once.
@@ -47,47 +54,20 @@ pub enum Step {
     },
 }
 
-/// A request that is answered instead of forwarded.
-#[derive(Debug)]
-pub struct Refused {
-    /// With what.
-    pub reply: Reply,
-    /// What is done to the head before: the access log must not show what a caller made up.
+/// A request that goes on.
+#[derive(Debug, Default)]
+pub struct Forward {
+    /// Told to the host before the head is edited, since an edit has it choose the route again: all of
+    /// them or the request is not forwarded.
+    pub properties: Vec<Told>,
+    /// Applied in order, all of them or the request is not forwarded.
     pub edits: Vec<Edit>,
-    denial: Denial,
-    tenant: Option<TenantId>,
-    module: Option<Module>,
-}
-
-impl Refused {
-    /// One line for the log, without anything secret: status, code, and whom it concerns as far
-    /// as that was proven.
-    pub fn summary(&self) -> String {
-        let mut line = format!("denied {} {}", self.reply.status, self.reply.details);
-        if let Some(tenant) = &self.tenant {
-            line = format!("{line} tenant={}", tenant.as_str());
-        }
-        if let Some(module) = &self.module {
-            line = format!("{line} module={}", module.as_str());
-        }
-        line
-    }
-
-    /// A refusal of which nothing but the denial is known.
-    pub fn by(denial: Denial) -> Self {
-        Self {
-            reply: denial.reply(false),
-            edits: Vec::new(),
-            denial,
-            tenant: None,
-            module: None,
-        }
-    }
-
-    /// What the reply does not say: which check failed.
-    pub fn detail(&self) -> Option<String> {
-        self.denial.detail()
-    }
+    /// What is counted once it has been let go.
+    pub counters: Vec<Counter>,
+    /// What is done to the response; `None`: nothing.
+    pub way_back: Option<WayBack>,
+    /// With `enforcement: report`, what it would have been answered with.
+    pub would_be: Option<Box<Refused>>,
 }
 
 /// A request that waits. It is left once: by [`RequestFlow::resume`], or by dropping it when the
@@ -122,7 +102,11 @@ pub struct AwaitingTenant {
 struct Request {
     to: Destination,
     keys: Keys,
-    grpc: bool,
+    manner: Manner,
+    /// Whether an earlier pass has scoped it.
+    is_second_pass: bool,
+    /// What claims of its token are copied into.
+    claims: Vec<Edit>,
 }
 
 /// Why a request stops waiting.
@@ -153,31 +137,69 @@ impl RequestFlow {
                 }
                 Err(denial) => {
                     edits.push(events::without_key());
-                    refuse(denial, grpc, edits, Known::default(), node)
+                    let manner = Manner { grpc, unscoping: None };
+                    refuse(config, denial, manner, edits, Known::default(), node)
                 }
             };
         }
-        let to = match path::route(&config.paths, &config.modules, head) {
+        let manner = Manner {
+            grpc,
+            unscoping: config.reports_only.then(|| engine.sanitizer.edits(head, Place::Public)),
+        };
+        let to = match path::route(&config.paths, &config.modules, head, node) {
             Ok(Route::Protected(to)) => to,
             Ok(Route::Public) => {
-                let edits = engine.sanitizer.edits(head, Place::Public);
-                return Step::Forward {
-                    edits,
-                    counters: Vec::new(),
-                };
+                return Step::Forward(Forward {
+                    properties: told(config, "public", &Known::default()),
+                    edits: engine.sanitizer.edits(head, Place::Public),
+                    ..Forward::default()
+                });
             }
             Err(denial) => {
                 let edits = engine.sanitizer.edits(head, Place::Protected);
-                return refuse(denial, grpc, edits, Known::default(), node);
+                return refuse(config, denial, manner, edits, Known::default(), node);
             }
         };
-        let sanitizing = engine.sanitizer.edits(head, Place::Protected);
         let keys = Keys::of(&config.scope, head);
         let now = Now::of(node);
-        let authentication = engine.authenticator.authenticate(&config.auth, head, now, node);
-        let identity = identify(config, authentication);
+        let earlier = if head.has(b"x-envoy-original-url") {
+            node.earlier_pass()
+        } else {
+            Earlier::Nothing
+        };
+        let mut request = Request {
+            to,
+            keys,
+            manner,
+            is_second_pass: false,
+            claims: Vec::new(),
+        };
         let traceparent = || head.traceparent();
-        Request { to, keys, grpc }.go_on(engine, identity, traceparent, sanitizing, now, node)
+        match earlier {
+            Earlier::Nothing => {}
+            Earlier::Scoped(tenant) => {
+                request.is_second_pass = true;
+                let sanitizing = engine.sanitizer.edits(head, Place::SecondPass);
+                let tenant = std::str::from_utf8(&tenant)
+                    .ok()
+                    .and_then(|text| TenantId::parse(text, false));
+                let identity = tenant.map(Identity::Tenant).ok_or(Denial::HostRefused);
+                return request.go_on(engine, identity, traceparent, sanitizing, now, node);
+            }
+            Earlier::Unknowable if request.keys.are_none() => {}
+            Earlier::Unknowable => {
+                let edits = engine.sanitizer.edits(head, Place::Protected);
+                let denial = Denial::KeyRejected {
+                    header: "x-envoy-original-url".to_owned(),
+                    reason: "leaves open whether the keys have been scoped before",
+                };
+                return refuse(config, denial, request.manner, edits, Known::default(), node);
+            }
+        }
+        let sanitizing = engine.sanitizer.edits(head, Place::Protected);
+        let authentication = engine.authenticator.authenticate(&config.auth, head, now, node);
+        let identity = identify(config, authentication, &mut request.claims);
+        request.go_on(engine, identity, traceparent, sanitizing, now, node)
     }
 
     /// What the request waits for.
@@ -204,7 +226,7 @@ impl RequestFlow {
                 let AwaitingKeys {
                     wait,
                     traceparent,
-                    request,
+                    mut request,
                 } = waiting;
                 let now = Now::of(node);
                 let (authenticator, auth) = (&mut engine.authenticator, &engine.config.auth);
@@ -212,7 +234,7 @@ impl RequestFlow {
                     Resumption::Learned(_) => authenticator.again(auth, wait, now, node),
                     Resumption::DeadlinePassed => Err(authenticator.give_up(auth, &wait, now)),
                 };
-                let identity = identify(&engine.config, authentication);
+                let identity = identify(&engine.config, authentication, &mut request.claims);
                 request.go_on(engine, identity, || traceparent, Vec::new(), now, node)
             }
             Self::AwaitingTenant(waiting) => {
@@ -260,9 +282,17 @@ enum Identity {
     Wait(KeyWait),
 }
 
-fn identify(config: &Config, authentication: Result<Authentication<'_>, Denial>) -> Result<Identity, Denial> {
+/// The tenant that a token names, and into `claims` what else of it the upstream is told.
+fn identify(
+    config: &Config,
+    authentication: Result<Authentication<'_>, Denial>,
+    claims: &mut Vec<Edit>,
+) -> Result<Identity, Denial> {
     match authentication? {
-        Authentication::Verified(verified) => tenant_id::tenant_of(&config.tenant_id, &verified).map(Identity::Tenant),
+        Authentication::Verified(verified) => {
+            claims.extend(scope::claim_edits(&config.scope, |claim| verified.claim(claim)));
+            tenant_id::tenant_of(&config.tenant_id, &verified).map(Identity::Tenant)
+        }
         Authentication::Wait(wait) => Ok(Identity::Wait(wait)),
     }
 }
@@ -291,7 +321,10 @@ impl Request {
                     }),
                 };
             }
-            Err(denial) => return refuse(denial, self.grpc, sanitizing, Known::default(), node),
+            Err(denial) => {
+                let config = &engine.config;
+                return refuse(config, denial, self.manner, sanitizing, Known::default(), node);
+            }
         };
         self.resolve(engine, tenant, (traceparent, None), sanitizing, now, node)
     }
@@ -333,63 +366,72 @@ impl Request {
     /// Stages 5 and 6.
     fn finish(
         self,
-        engine: &Engine,
+        engine: &mut Engine,
         tenant: TenantId,
         outcome: Option<&Outcome>,
         sanitizing: Vec<Edit>,
         node: &impl Node,
     ) -> Step {
-        let Self { to, keys, grpc } = self;
+        let Self {
+            to,
+            keys,
+            manner,
+            is_second_pass,
+            claims,
+        } = self;
+        let config = &engine.config;
         let known = Known {
             tenant: Some(tenant.clone()),
             module: Some(to.module.clone()),
         };
-        let allow_unavailable = engine
-            .config
+        let on_unavailable = config
             .tenant_manager
             .as_ref()
-            .is_some_and(|manager| manager.allow_unavailable);
-        let admitted = enforce::admit(tenant, to, outcome, allow_unavailable).and_then(|admitted| {
-            let edits = scope::edits(&engine.config.scope, &keys, &admitted)?;
-            Ok((edits, admitted.is_unverified()))
+            .map_or(OnUnavailable::Deny, |manager| manager.on_unavailable);
+        let candidate = Candidate {
+            tenant: tenant.clone(),
+            to,
+            outcome,
+            is_second_pass,
+        };
+        let admitted = enforce::admit(candidate, on_unavailable, engine.limiter.as_mut(), node).and_then(|admitted| {
+            let edits = scope::edits(&config.scope, &keys, &admitted)?;
+            Ok((edits, admitted))
         });
-        match admitted {
-            Ok((edits, is_unverified)) => {
-                let mut counters = vec![Counter::TenantMessagesProcessed];
-                if is_unverified {
-                    counters.push(Counter::UnverifiedRequests);
-                }
-                Step::Forward {
-                    edits: scope::after(sanitizing, edits),
-                    counters,
-                }
-            }
-            Err(denial) => refuse(denial, grpc, sanitizing, known, node),
+        if let Some(labels) = engine.labels.as_mut() {
+            let decision = if admitted.is_ok() {
+                Decision::Allowed
+            } else {
+                Decision::Denied
+            };
+            labels.count(&tenant, decision, node);
         }
+        let (mut edits, admitted) = match admitted {
+            Ok(admitted) => admitted,
+            Err(denial) => return refuse(config, denial, manner, sanitizing, known, node),
+        };
+        edits.extend(claims);
+        let mut counters = vec![Counter::TenantMessagesProcessed];
+        let mut decision = Decision::Allowed.name();
+        if admitted.is_unverified() {
+            counters.push(Counter::UnverifiedRequests);
+            decision = "unverified";
+        }
+        let mut properties = told(config, decision, &known);
+        let is_changed_for_good = !keys.are_none() || !config.auth.forward_token;
+        if is_changed_for_good && !is_second_pass && node.keeps_passes() {
+            properties.push((Property::Pass, tenant.as_str().as_bytes().to_vec()));
+        }
+        let quota = admitted.quota();
+        let way_back = (quota.is_some() || !config.scope.response.is_empty()).then_some(WayBack { tenant, quota });
+        Step::Forward(Forward {
+            properties,
+            edits: scope::after(sanitizing, edits),
+            counters,
+            way_back,
+            would_be: None,
+        })
     }
-}
-
-/// What has been proven about a request, for the log.
-#[derive(Debug, Default)]
-struct Known {
-    tenant: Option<TenantId>,
-    module: Option<Module>,
-}
-
-fn refuse(denial: Denial, grpc: bool, edits: Vec<Edit>, known: Known, node: &impl Node) -> Step {
-    let reply = denial.reply(grpc);
-    node.count(Counter::Denials(denial.code()));
-    if let Some(refusal) = denial.auth_refusal() {
-        node.count(Counter::AuthRefusals(refusal));
-    }
-    let Known { tenant, module } = known;
-    Step::Reply(Refused {
-        reply,
-        edits,
-        denial,
-        tenant,
-        module,
-    })
 }
 
 #[cfg(test)]

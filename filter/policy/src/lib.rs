@@ -9,7 +9,7 @@
 //! | 2 | [`authn`] | whose signature, and does it hold now | 401, 503 |
 //! | 3 | [`tenant_id`] | the tenant, from a verified claim | 401 |
 //! | 4 | [`resolve`] | what the Tenant Manager knows about it | 503 |
-//! | 5 | [`enforce`] | may it use this module now | 403, 404, 422, 503 |
+//! | 5 | [`enforce`] | may it use this module now | 403, 404, 422, 429, 503 |
 //! | 6 | [`scope`] | keys and headers that carry the tenant | 400 |
 //!
 //! [`flow`] is that table as code. Public paths leave after stage 1, sanitized and unscoped.
@@ -31,11 +31,13 @@
     )
 )]
 
+mod cell;
 pub mod config;
 pub mod denial;
 pub mod errand;
 pub mod events;
 pub mod json;
+mod labels;
 pub mod node;
 pub mod remark;
 pub mod request;

@@ -1,13 +1,13 @@
 //! What the engine asks of its surroundings.
 
-use crate::telemetry::{Counter, Gauge, Histogram};
+use crate::telemetry::{Counter, Decision, Gauge, Histogram};
 
 /// The node as one worker sees it: its clocks, its counters, the store that its workers share, and
 /// what the host can do.
 ///
 /// The filter implements it with hostcalls, tests with plain values. None of the methods but
-/// [`Node::share`] can fail, and each may be called at any time but [`Node::dynamic_metadata`], which
-/// is about a request. What has a body here, a node may do without: it keeps no statistics then, and
+/// [`Node::share`] can fail, and each may be called at any time but the last three, which are about
+/// the present request and called before it waits. What has a body here, a node may do without: it keeps no statistics then, and
 /// workers share nothing.
 pub trait Node {
     /// The real time as milliseconds since the Unix epoch. For token times only: it may jump.
@@ -27,6 +27,10 @@ pub trait Node {
 
     /// Adds to a node-wide counter.
     fn add(&self, _counter: Counter, _by: u64) {}
+
+    /// Adds one to what a tenant's requests are counted by; `label` is the tenant, or what stands for all
+    /// that have no label of their own.
+    fn count_tenant(&self, _label: &str, _decision: Decision) {}
 
     /// Moves a node-wide gauge.
     fn adjust(&self, _gauge: Gauge, _by: i64) {}
@@ -67,6 +71,34 @@ pub trait Node {
     /// The dynamic metadata of the present request, as `envoy.config.core.v3.Metadata` in
     /// protobuf; `None` where there is none.
     fn dynamic_metadata(&self) -> Option<Vec<u8>>;
+
+    /// The module that the metadata of the route name (`filter_metadata.tenantgate.module`), where
+    /// the host has chosen a route whose metadata do.
+    fn route_module(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Whether the host keeps what a pass leaves behind.
+    fn keeps_passes(&self) -> bool {
+        false
+    }
+
+    /// What an earlier pass of the request through the filter has left behind
+    /// ([`crate::flow::Property::Pass`]).
+    fn earlier_pass(&self) -> Earlier {
+        Earlier::Unknowable
+    }
+}
+
+/// What is known of an earlier pass of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Earlier {
+    /// It has scoped the request to this tenant.
+    Scoped(Vec<u8>),
+    /// There was none, or it has scoped nothing.
+    Nothing,
+    /// The host does not keep what is left behind.
+    Unknowable,
 }
 
 /// What the workers share under one key.

@@ -14,6 +14,9 @@
 //!    module (`/V1/transactions`, `/v1//transactions`, `/v1/transactions;x`, anything hazardous),
 //!    the tenant must have been granted that one too.
 //!
+//! Where the host has chosen a route whose metadata names a module, that is the module, and nothing else
+//! is read into the path; a name that cannot be one is refused (404).
+//!
 //! Only the path up to the first `?` is looked at, except for `#` and control bytes, which are
 //! hazardous anywhere in the target. Targets are bytes.
 
@@ -21,6 +24,7 @@ use std::borrow::Cow;
 
 use crate::config::{Module, Modules, Paths};
 use crate::denial::Denial;
+use crate::node::Node;
 use crate::request::RequestHead;
 
 /// How often an escape may hide another one before the target is hazardous by that alone.
@@ -50,7 +54,7 @@ pub struct Destination {
 /// # Errors
 ///
 /// [`Denial::PathRejected`] and [`Denial::RouteNotFound`].
-pub fn route(paths: &Paths, modules: &Modules, head: &RequestHead<'_>) -> Result<Route, Denial> {
+pub fn route(paths: &Paths, modules: &Modules, head: &RequestHead<'_>, node: &impl Node) -> Result<Route, Denial> {
     let method = head.method();
     let target = head.target().unwrap_or_default();
     if method.eq_ignore_ascii_case(b"CONNECT") && !paths.allow_connect {
@@ -65,6 +69,12 @@ pub fn route(paths: &Paths, modules: &Modules, head: &RequestHead<'_>) -> Result
     let path = path_of(target);
     if hazard.is_none() && may_be_public(head) && is_public(paths, method, path) {
         return Ok(Route::Public);
+    }
+    if let Some(name) = node.route_module() {
+        let name = std::str::from_utf8(&name).ok();
+        let module = name.and_then(Module::new).ok_or(Denial::RouteNotFound)?;
+        let readings = Vec::new();
+        return Ok(Route::Protected(Destination { module, readings }));
     }
     let module = modules.of(path).ok_or(Denial::RouteNotFound)?.clone();
     let mut readings: Vec<Module> = Vec::new();
@@ -155,7 +165,7 @@ fn lenient(path: &[u8]) -> Vec<u8> {
 
 /// The path of a target: up to the first `?`; of an absolute-form target (RFC 9112 §3.2.2) what
 /// follows the authority. Any other form is left as it stands: it covers no prefix.
-fn path_of(target: &[u8]) -> &[u8] {
+pub(crate) fn path_of(target: &[u8]) -> &[u8] {
     let path = target.split(|b| *b == b'?').next().unwrap_or_default();
     if path.starts_with(b"/") {
         return path;
@@ -194,9 +204,19 @@ impl Prefix {
     }
 
     /// What follows the prefix in `path`; `None` when the prefix does not cover it.
-    fn rest<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
+    pub(crate) fn rest<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
         path.strip_prefix(self.0.as_bytes())
             .filter(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    }
+
+    /// The prefix as it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether some server may take `path` for one that the prefix covers.
+    pub(crate) fn may_cover(&self, path: &[u8]) -> bool {
+        self.covers_in_any_case(&lenient(path))
     }
 
     /// Whether `path` equals the prefix or continues it with `/`, byte for byte.

@@ -38,6 +38,8 @@ pub struct Sanitizer {
     owned: Vec<Vec<u8>>,
     /// Folded name → name as the scope rule has it.
     scoped: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Names of the headers that claims are copied into: on a second pass they are the first one's.
+    claims: Vec<Vec<u8>>,
     /// Taken out besides, by exact name.
     credential: Option<Vec<u8>>,
 }
@@ -47,20 +49,36 @@ pub struct Sanitizer {
 pub enum Place {
     /// The head of a request that will be scoped.
     Protected,
+    /// The head of a request that an earlier pass has scoped, before an internal redirect.
+    SecondPass,
     /// The head of a request that passes without a tenant.
     Public,
     /// Trailers.
     Trailers,
 }
 
+impl Place {
+    /// Whether nothing there will be scoped.
+    fn is_without_tenant(self) -> bool {
+        match self {
+            Self::Protected | Self::SecondPass => false,
+            Self::Public | Self::Trailers => true,
+        }
+    }
+}
+
 impl Sanitizer {
     /// The rules for one configuration.
     pub fn new(config: &Config) -> Self {
         let emit = &config.scope.emit;
+        let claims = || config.scope.claims.iter().map(|(_, name)| name);
         let owned = emit
             .named()
-            .map(|(_, name)| fold(name.as_str().as_bytes()).into_owned())
+            .map(|(_, name)| name)
+            .chain(claims())
+            .map(|name| fold(name.as_str().as_bytes()).into_owned())
             .collect();
+        let claims = claims().map(|name| name.as_str().as_bytes().to_vec()).collect();
         let scoped = config
             .scope
             .rules
@@ -74,6 +92,7 @@ impl Sanitizer {
         Self {
             owned,
             scoped,
+            claims,
             credential,
         }
     }
@@ -88,7 +107,7 @@ impl Sanitizer {
                 edits.push(Edit::Remove(name.to_vec()));
             }
         }
-        if place == Place::Protected && head.has(b"upgrade") {
+        if !place.is_without_tenant() && head.has(b"upgrade") {
             edits.push(Edit::Set(b"connection".to_vec(), b"Upgrade".to_vec()));
         }
         edits
@@ -96,6 +115,9 @@ impl Sanitizer {
 
     fn must_go(&self, name: &[u8], place: Place) -> bool {
         if name.starts_with(b":") {
+            return false;
+        }
+        if place == Place::SecondPass && self.claims.iter().any(|claim| name.eq_ignore_ascii_case(claim)) {
             return false;
         }
         let folded = fold(name);
@@ -110,9 +132,9 @@ impl Sanitizer {
             return true;
         }
         if let Some((_, exact)) = self.scoped.iter().find(|(scoped, _)| **scoped == *folded) {
-            return place != Place::Protected || !name.eq_ignore_ascii_case(exact);
+            return place.is_without_tenant() || !name.eq_ignore_ascii_case(exact);
         }
-        place != Place::Protected && OVERRIDES.contains(&folded.as_ref())
+        place.is_without_tenant() && OVERRIDES.contains(&folded.as_ref())
     }
 }
 
@@ -128,6 +150,7 @@ mod tests {
         Sanitizer {
             owned: owned.into_iter().collect(),
             scoped: [(fold(&scoped).into_owned(), scoped.clone())].into_iter().collect(),
+            claims: vec![b"x-org".to_vec()],
             credential: None,
         }
     }
@@ -164,6 +187,15 @@ mod tests {
         assert_eq!(removed(&names, Place::Protected), ["x_routing_key", "x-routing--key"]);
         assert_eq!(removed(&names, Place::Public), names);
         assert_eq!(removed(&names, Place::Trailers), names);
+    }
+
+    #[test]
+    fn on_a_second_pass_what_claims_were_copied_into_stays() {
+        let names = ["x-org", "x_org", "x-tenant-id", "x-routing-key", "x_routing_key"];
+        assert_eq!(
+            removed(&names, Place::SecondPass),
+            ["x_org", "x-tenant-id", "x_routing_key"]
+        );
     }
 
     #[test]

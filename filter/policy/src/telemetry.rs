@@ -23,7 +23,8 @@ macro_rules! words {
                 match self { $(Self::$variant => $word),+ }
             }
 
-            fn place(self) -> usize {
+            /// The place in [`Self::ALL`].
+            pub fn place(self) -> usize {
                 place(Self::ALL, self)
             }
         }
@@ -82,6 +83,14 @@ pub enum Counter {
     DiscoveryGone,
     /// With `on_unavailable: allow`, a request was let go on its verified claim alone.
     UnverifiedRequests,
+    /// A bound was reached: the place of a tenant's rate limit was not to be had, and a worker limited
+    /// for itself.
+    RateLimitFallbacks,
+    /// A response held a key of another tenant: it was withheld, or the trailer was taken out.
+    ResponseLeaks,
+    /// A bound was reached: a tenant's request was counted under `aggregate`, since as many tenants as
+    /// may have a label have one.
+    TenantLabelsAggregated,
     /// Bytes that answers to lookups and to questions for lists and keys had in their bodies.
     CalloutBytes,
     /// A lookup failed; the Tenant Manager said nothing that can be used.
@@ -94,6 +103,8 @@ pub enum Counter {
     AuthRefusals(Refusal),
     /// A request was denied with this code.
     Denials(Code),
+    /// With `enforcement: report`, a request was let go that would have been denied with this code.
+    WouldDeny(Code),
     /// An event came.
     Events(EventType, EventOutcome),
 }
@@ -113,7 +124,28 @@ singles! {
     DiscoveryErrors = "tenantgate_discovery_errors_total",
     DiscoveryGone = "tenantgate_discovery_gone_total",
     UnverifiedRequests = "tenantgate_unverified_requests_total",
+    RateLimitFallbacks = "tenantgate_rate_limit_fallbacks_total",
+    ResponseLeaks = "tenantgate_response_leaks_total",
+    TenantLabelsAggregated = "tenantgate_tenant_labels_aggregated_total",
     CalloutBytes = "tenantgate_callout_response_bytes_total",
+}
+
+words! {
+    /// What was decided about a request whose tenant is proven.
+    pub enum Decision {
+        /// It was let go.
+        Allowed = "allowed",
+        /// It was denied, or with `enforcement: report` would have been.
+        Denied = "denied",
+    }
+}
+
+/// The counter of a tenant's requests, under a label from [`crate::labels`].
+pub fn tenant_counter(label: &str, decision: Decision) -> String {
+    format!(
+        "tenantgate_tenant_requests_total.tenant={label}~.decision={}~",
+        decision.name()
+    )
 }
 
 words! {
@@ -303,6 +335,7 @@ impl Counter {
             .chain(LookupFailure::ALL.iter().copied().map(Self::TenantConnectionErrors))
             .chain(FetchFailure::ALL.iter().copied().map(Self::JwksFetchErrors))
             .chain(Code::ALL.iter().copied().map(Self::Denials))
+            .chain(Code::ALL.iter().copied().map(Self::WouldDeny))
             .chain(Refusal::ALL.iter().copied().map(Self::AuthRefusals))
             .chain(events)
     }
@@ -313,7 +346,8 @@ impl Counter {
         const LOOKUPS: usize = CACHES.saturating_add(Level::ALL.len().saturating_mul(CacheOutcome::ALL.len()));
         const FETCHES: usize = LOOKUPS.saturating_add(LookupFailure::ALL.len());
         const DENIALS: usize = FETCHES.saturating_add(FetchFailure::ALL.len());
-        const REFUSALS: usize = DENIALS.saturating_add(Code::ALL.len());
+        const REPORTS: usize = DENIALS.saturating_add(Code::ALL.len());
+        const REFUSALS: usize = REPORTS.saturating_add(Code::ALL.len());
         const EVENTS: usize = REFUSALS.saturating_add(Refusal::ALL.len());
         let within = |row: usize, rows: usize, column: usize| row.saturating_mul(rows).saturating_add(column);
         match self {
@@ -323,6 +357,7 @@ impl Counter {
             Self::TenantConnectionErrors(failure) => LOOKUPS.saturating_add(failure.place()),
             Self::JwksFetchErrors(failure) => FETCHES.saturating_add(failure.place()),
             Self::Denials(code) => DENIALS.saturating_add(place(Code::ALL, code)),
+            Self::WouldDeny(code) => REPORTS.saturating_add(place(Code::ALL, code)),
             Self::AuthRefusals(refusal) => REFUSALS.saturating_add(place(Refusal::ALL, refusal)),
             Self::Events(kind, outcome) => {
                 EVENTS.saturating_add(within(kind.place(), EventOutcome::ALL.len(), outcome.place()))
@@ -331,9 +366,10 @@ impl Counter {
         }
     }
 
-    /// Whether it shows before it moves. Those of events are too many for that.
+    /// Whether it shows before it moves. Those of events are too many for that, and those of a report
+    /// would be there for nothing.
     pub fn shows_at_once(self) -> bool {
-        !matches!(self, Self::Events(..))
+        !matches!(self, Self::Events(..) | Self::WouldDeny(_))
     }
 
     /// The name under which the host knows the counter.
@@ -349,6 +385,7 @@ impl Counter {
                 outcome.name()
             ),
             Self::Denials(code) => format!("tenantgate_denials_total.code={}~", code.as_str()),
+            Self::WouldDeny(code) => format!("tenantgate_would_deny_total.code={}~", code.as_str()),
             Self::AuthRefusals(refusal) => format!("tenantgate_auth_refusals_total.reason={}~", refusal.name()),
             Self::Events(kind, outcome) => format!(
                 "tenantgate_events_total.type={}~.outcome={}~",

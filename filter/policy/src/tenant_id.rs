@@ -30,7 +30,7 @@ pub struct TenantIdRules {
 
 /// The id of a tenant, well-formed and folded as configured. Safe in a path segment, a header
 /// value and a key.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(Rc<str>);
 
 impl TenantId {

@@ -3,8 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 
-use crate::node::{Node, NotWritten, Shared, SignatureCheck, Version};
-use crate::telemetry::{Counter, Gauge, Histogram};
+use crate::node::{Earlier, Node, NotWritten, Shared, SignatureCheck, Version};
+use crate::telemetry::{Counter, Decision, Gauge, Histogram};
 
 /// When the tests play, in seconds since the Unix epoch.
 pub(crate) const NOW: u64 = 1_800_000_000;
@@ -30,6 +30,12 @@ pub(crate) struct World {
     /// How many of the next writes come too late.
     pub(crate) outpaced: Cell<u32>,
     pub(crate) metadata: RefCell<Option<Vec<u8>>>,
+    /// What tenants' requests were counted by.
+    pub(crate) tenants: RefCell<Vec<(String, Decision)>>,
+    /// What the route's metadata name.
+    pub(crate) route_module: RefCell<Option<Vec<u8>>>,
+    /// What an earlier pass has left; `None`: the host keeps nothing.
+    pub(crate) earlier_pass: RefCell<Option<Earlier>>,
 }
 
 impl World {
@@ -125,5 +131,21 @@ impl Node for World {
 
     fn dynamic_metadata(&self) -> Option<Vec<u8>> {
         self.metadata.borrow().clone()
+    }
+
+    fn count_tenant(&self, label: &str, decision: Decision) {
+        self.tenants.borrow_mut().push((label.to_owned(), decision));
+    }
+
+    fn route_module(&self) -> Option<Vec<u8>> {
+        self.route_module.borrow().clone()
+    }
+
+    fn keeps_passes(&self) -> bool {
+        self.earlier_pass.borrow().is_some()
+    }
+
+    fn earlier_pass(&self) -> Earlier {
+        self.earlier_pass.borrow().clone().unwrap_or(Earlier::Unknowable)
     }
 }

@@ -76,6 +76,13 @@ pub struct Case {
     /// says what it accepts, and stands in for it where there is none.
     #[serde(default)]
     pub jwt_authn: bool,
+    /// The metadata of the route that every request takes, by namespace.
+    #[serde(default)]
+    pub route_metadata: Option<Value>,
+    /// How often Envoy follows a redirect of the upstream by itself, with what it calls an internal
+    /// redirect: the request then comes through the filter again.
+    #[serde(default)]
+    pub redirects: u32,
     /// What happens, in order.
     #[serde(default)]
     pub steps: Vec<Step>,
@@ -129,6 +136,9 @@ pub struct Request {
     /// Trailers; make the request chunked.
     #[serde(default)]
     pub trailers: Vec<(String, String)>,
+    /// What the upstream answers to the passes of this request, in turn; 200 to every further one.
+    #[serde(default)]
+    pub upstream: Vec<Answer>,
     /// The worker that gets the request (the real Envoy chooses for itself).
     #[serde(default)]
     pub worker: usize,
@@ -140,16 +150,48 @@ pub struct Request {
     pub expect: Expect,
 }
 
+/// As a case has it that says nothing but what must come of it.
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            method: get(),
+            path: accounts(),
+            token: None,
+            headers: Vec::new(),
+            metadata: None,
+            body: None,
+            trailers: Vec::new(),
+            upstream: Vec::new(),
+            worker: 0,
+            times: one(),
+            expect: Expect::default(),
+        }
+    }
+}
+
 /// What must come of a request. Exactly one of `forwarded` and `denied` is given.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
-    /// The request reached the upstream, like this.
+    /// The request reached the upstream, in its last pass like this.
     #[serde(default)]
     pub forwarded: Option<Forwarded>,
-    /// The filter answered by itself, like this. The upstream saw nothing.
+    /// The filter answered by itself, like this. The upstream saw nothing, or the passes before.
     #[serde(default)]
     pub denied: Option<Denied>,
+    /// How many passes reached the upstream, where redirects are followed: otherwise one of a request
+    /// that is forwarded, none of one that is denied.
+    #[serde(default)]
+    pub passes: Option<usize>,
+    /// What the client got of a request that was forwarded.
+    #[serde(default)]
+    pub response: Option<Response>,
+    /// The request was forwarded, but its response held back: the filter answered by itself, like this.
+    #[serde(default)]
+    pub blocked: Option<Denied>,
+    /// Properties that the filter has left for the access log, or not where there is no value.
+    #[serde(default)]
+    pub properties: BTreeMap<String, Option<String>>,
     /// How many requests the Tenant Manager got during this step, where that matters.
     #[serde(default)]
     pub tm_calls: Option<usize>,
@@ -185,6 +227,21 @@ pub struct Forwarded {
     /// Trailers as received, likewise.
     #[serde(default)]
     pub trailers: BTreeMap<String, Lines>,
+}
+
+/// A response as the client sees it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Response {
+    /// HTTP status; 200 when absent.
+    #[serde(default = "ok")]
+    pub status: u16,
+    /// Response headers, as in [`Forwarded`].
+    #[serde(default)]
+    pub headers: BTreeMap<String, Lines>,
+    /// The body as received; not looked at when absent.
+    #[serde(default)]
+    pub body: Option<String>,
 }
 
 /// A denial as the client sees it.
@@ -293,6 +350,10 @@ pub enum Damage {
 
 fn one() -> usize {
     1
+}
+
+fn ok() -> u16 {
+    200
 }
 
 fn get() -> String {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::case::{Denied, Expect, Forwarded, Lines};
+use crate::case::{Denied, Expect, Forwarded, Lines, Response};
 use crate::wire::{Field, latin1};
 
 /// What came of a request.
@@ -57,6 +57,54 @@ pub fn check(expect: &Expect, observed: &Observed) -> Result<(), String> {
             faults.add(format!("expected a {} denial, but {}", denied.status, told(forwarded)))
         }
         _ => faults.add("an expectation says exactly one of `forwarded` and `denied`".to_owned()),
+    }
+    faults.verdict()
+}
+
+/// Compares everything that came of one request with its expectation: what the upstream received, pass
+/// by pass, and what the client got in the end. Forwarded and denied are judged as by [`check`].
+///
+/// # Errors
+/// Every mismatch, one per line, for a human.
+pub fn check_exchange(expect: &Expect, received: &[Observed], reply: &Observed) -> Result<(), String> {
+    let passes = expect.passes.unwrap_or_else(|| usize::from(expect.forwarded.is_some()));
+    let mut faults = Faults::default();
+    if received.len() != passes && (expect.passes.is_some() || received.len() > 1) {
+        faults.add(format!(
+            "the upstream got it {} times, expected {passes}",
+            received.len()
+        ));
+    }
+    // Of a denied request the upstream may know the passes before it only.
+    let is_denied = expect.denied.is_some() && received.len() == passes;
+    let observed = received.last().filter(|_| !is_denied).unwrap_or(reply);
+    if let Err(fault) = check(expect, observed) {
+        faults.add(fault);
+    }
+    let Observed::Replied { status, headers, body } = reply else {
+        faults.add("the client got no reply".to_owned());
+        return faults.verdict();
+    };
+    if let Some(blocked) = &expect.blocked {
+        faults.denial(blocked, *status, headers, body);
+    }
+    if let Some(response) = &expect.response {
+        faults.response(response, *status, headers, body);
+    }
+    faults.verdict()
+}
+
+/// Compares the properties that the filter has left with those that it must, by the value of a name.
+///
+/// # Errors
+/// Every mismatch, one per line, for a human.
+pub fn check_properties(expect: &Expect, left: impl Fn(&str) -> Option<String>) -> Result<(), String> {
+    let mut faults = Faults::default();
+    for (name, wanted) in &expect.properties {
+        let found = left(name);
+        if found != *wanted {
+            faults.add(format!("property `{name}` is {found:?}, expected {wanted:?}"));
+        }
     }
     faults.verdict()
 }
@@ -114,11 +162,12 @@ struct DenialBody {
 }
 
 /// Denials that tell the client when to come back.
-const WITH_RETRY_AFTER: [&str; 4] = [
+const WITH_RETRY_AFTER: [&str; 5] = [
     "TENANT_MANAGER_UNAVAILABLE",
     "CIRCUIT_OPEN",
     "KEYS_UNAVAILABLE",
     "TENANT_LOOKUP_OVERLOADED",
+    "TENANT_RATE_LIMITED",
 ];
 
 #[derive(Default)]
@@ -172,6 +221,20 @@ impl Faults {
         }
         self.fields(&format!("header at the {peer}"), &wanted.headers, headers);
         self.fields(&format!("trailer at the {peer}"), &wanted.trailers, trailers);
+    }
+
+    fn response(&mut self, wanted: &Response, status: u16, headers: &[Field], body: &[u8]) {
+        if status != wanted.status {
+            self.add(format!(
+                "the client got {status}, expected {}; body {}",
+                wanted.status,
+                shown(body)
+            ));
+        }
+        self.fields("header of the response", &wanted.headers, headers);
+        if let Some(wanted) = &wanted.body {
+            self.bytes("body of the response", wanted, body);
+        }
     }
 
     fn denial(&mut self, wanted: &Denied, status: u16, headers: &[Field], body: &[u8]) {

@@ -100,6 +100,10 @@ fn validate_case(case: &Case) -> Result<()> {
     );
     validate_idp(&case.idp)?;
     ensure!(
+        case.route_metadata.as_ref().is_none_or(are_by_namespace),
+        "`route_metadata` are objects by namespace"
+    );
+    ensure!(
         case.logged.iter().all(|parts| !parts.is_empty()),
         "`logged` must name parts of a log line"
     );
@@ -133,6 +137,11 @@ fn validate_idp(answers: &BTreeMap<String, Answer>) -> Result<()> {
     Ok(())
 }
 
+fn are_by_namespace(metadata: &Value) -> bool {
+    let namespaces = metadata.as_object().map(|namespaces| namespaces.values());
+    namespaces.is_some_and(|mut members| members.all(Value::is_object))
+}
+
 fn validate_request(case: &Case, request: &Request) -> Result<()> {
     ensure!(request.times > 0, "`times` is 0");
     ensure!(
@@ -146,12 +155,15 @@ fn validate_request(case: &Case, request: &Request) -> Result<()> {
             !case.envoy && !case.jwt_authn,
             "`metadata` where the real Envoy or `jwt_authn` makes them"
         );
-        let namespaces = metadata.as_object().map(|namespaces| namespaces.values());
-        ensure!(
-            namespaces.is_some_and(|mut members| members.all(Value::is_object)),
-            "`metadata` are objects by namespace"
-        );
+        ensure!(are_by_namespace(metadata), "`metadata` are objects by namespace");
     }
+    ensure!(
+        request
+            .upstream
+            .iter()
+            .all(|answer| answer.fault.is_none() && answer.delay_ms == 0),
+        "the upstream answers at once and completely"
+    );
     if let Some(Token::Made(made)) = &request.token
         && let Some(name) = &made.key
     {
@@ -169,10 +181,23 @@ fn validate_request(case: &Case, request: &Request) -> Result<()> {
             "header `{name}` says `{{token}}`, but there is no token"
         );
     }
+    let most = usize::try_from(case.redirects)?.saturating_add(1);
+    ensure!(
+        request.expect.passes.is_none_or(|passes| passes <= most),
+        "more `passes` than {most}"
+    );
     validate_expectation(&request.expect)
 }
 
 fn validate_expectation(expect: &Expect) -> Result<()> {
+    ensure!(
+        expect.forwarded.is_some() || (expect.response.is_none() && expect.blocked.is_none()),
+        "`response` and `blocked` are of a request that is `forwarded`"
+    );
+    ensure!(
+        expect.response.is_none() || expect.blocked.is_none(),
+        "`response` and `blocked` exclude each other"
+    );
     match (&expect.forwarded, &expect.denied) {
         (Some(_), None) => {}
         (None, Some(denied)) => ensure!(
@@ -287,6 +312,26 @@ mod tests {
         refused(
             "- { name: a, steps: [{ request: { metadata: { n: 1 }, expect: { forwarded: {} } } }] }",
             "objects by namespace",
+        );
+        refused(
+            &format!("- {{ name: a, route_metadata: {{ n: 1 }}, steps: [{ok}] }}"),
+            "objects by namespace",
+        );
+        refused(
+            "- { name: a, steps: [{ request: { expect: { denied: { status: 401 }, blocked: { status: 502 } } } }] }",
+            "that is `forwarded`",
+        );
+        refused(
+            "- { name: a, steps: [{ request: { expect: { forwarded: {}, response: {}, blocked: { status: 502 } } } }] }",
+            "exclude each other",
+        );
+        refused(
+            "- { name: a, redirects: 1, steps: [{ request: { expect: { forwarded: {}, passes: 3 } } }] }",
+            "more `passes` than 2",
+        );
+        refused(
+            "- { name: a, steps: [{ request: { upstream: [{ delay_ms: 1 }], expect: { forwarded: {} } } }] }",
+            "at once",
         );
         refused("- { name: a, step: [] }", "unknown field `step`");
         refused("- { name: a, name: b }", "duplicate");

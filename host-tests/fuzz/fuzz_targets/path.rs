@@ -10,6 +10,7 @@ use oracle::{target, upstream};
 use tenant_policy::config::{Module, ModuleRoute, Modules, Paths, PublicPath};
 use tenant_policy::path::{Prefix, Route, hazard, route};
 use tenant_policy::request::RequestHead;
+use tenant_policy_fuzz::World;
 
 const METHODS: [&str; 8] = ["GET", "POST", "OPTIONS", "TRACE", "CONNECT", "connect", "tRACE", ""];
 const PUBLIC: [&str; 2] = ["/health", "/swagger/v1"];
@@ -76,7 +77,7 @@ fuzz_target!(|input: &[u8]| {
     }
     let decided = ENGINE.with(|(modules, [rejecting, protecting])| {
         let paths = if protects { protecting } else { rejecting };
-        route(paths, modules, &RequestHead::new(&fields))
+        route(paths, modules, &RequestHead::new(&fields), &World::default())
     });
 
     let hazardous = target::is_hazardous(target);

@@ -7,9 +7,9 @@ pub mod token;
 use std::cell::{Cell, RefCell};
 
 use serde_json::Value;
-use tenant_policy::config::{Config, Plugin, compile};
+use tenant_policy::config::{Config, Environment, Plugin, compile};
 use tenant_policy::engine::Engine;
-use tenant_policy::flow::{RequestFlow, Step};
+use tenant_policy::flow::{Forward, RequestFlow, Step};
 use tenant_policy::node::{Node, SignatureCheck};
 use tenant_policy::request::{Field, RequestHead};
 use tenant_policy::scope::Edit;
@@ -65,7 +65,8 @@ pub fn engine(auth: &Value) -> Engine {
     let mut document = serde_json::json!({ "version": "v1", "enabled": true, "service": "ledger", "auth": auth });
     // One engine per input, so that an input fails by itself or not at all: a small one.
     document["auth"]["token_cache"] = serde_json::json!({ "max_entries": 4 });
-    let compiled = compile(document.to_string().as_bytes(), &|_| None).expect("a configuration without faults");
+    let compiled =
+        compile(document.to_string().as_bytes(), &Environment::default()).expect("a configuration without faults");
     let Plugin::MultiTenant(config) = compiled.plugin else {
         panic!("tenancy is on")
     };
@@ -81,7 +82,7 @@ pub fn tenant(engine: &mut Engine, world: &World, headers: &[Field<'_>]) -> Opti
     let mut fields = vec![(&b":method"[..], &b"GET"[..]), (b":path", b"/v1/accounts")];
     fields.extend(headers);
     match RequestFlow::start(engine, &RequestHead::new(&fields), world) {
-        Step::Forward { edits, .. } => {
+        Step::Forward(Forward { edits, .. }) => {
             let set = edits.into_iter().rev().find_map(|edit| match edit {
                 Edit::Set(name, value) if name == b"x-tenant-id" => Some(value),
                 _ => None,

@@ -7,8 +7,9 @@ use wasmtime::Linker;
 use crate::abi::memory::{Call, hand_over, read, write, write_u32, write_u64};
 use crate::abi::{Fault, Status, hostcall, unmodelled};
 use crate::log::Level;
+use crate::metadata::ROUTE_METADATA;
 use crate::metrics::Kind;
-use crate::node::Event;
+use crate::node::{Event, Foreign};
 use crate::stream::{Half, Side, Stream};
 use crate::worker::Guest;
 
@@ -75,15 +76,19 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     });
     hostcall!(linker, "proxy_get_property", |call, path, length, data, size| {
         let path = read(call, path, length)?;
-        let value = property(call.data(), &path).ok_or(Status::NotFound)?;
+        let Some(value) = property(call.data(), &path) else {
+            return Err(why_not_there(call.data(), path));
+        };
         hand_over(call, &value, data, size)
     });
     hostcall!(linker, "proxy_set_property", |call, path, length, data, size| {
         let (path, value) = (read(call, path, length)?, read(call, data, size)?);
         let guest = call.data();
         let stream = guest.effective_stream().ok_or(Status::NotFound)?;
-        guest.node.lock().stream(stream).filter_state.insert(path, value);
-        Ok(())
+        let declared = guest.declarations.get(&guest.root).map(|all| all.of(&path));
+        let mut node = guest.node.lock();
+        let state = &mut node.stream(stream).filter_state;
+        Ok(state.set(path, value, declared.unwrap_or_default())?)
     });
     hostcall!(
         linker,
@@ -92,7 +97,15 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             let name = read(call, name, name_length)?;
             let argument = read(call, argument, argument_length)?;
             let function = call.data().node.lock().foreign.get(&name).cloned();
-            let result = function.ok_or(Status::NotFound)?(&argument)?;
+            let result = match function.ok_or(Status::NotFound)? {
+                Foreign::Plain(function) => function(&argument)?,
+                Foreign::DeclareProperty => {
+                    let guest = call.data_mut();
+                    let context = guest.effective_context();
+                    guest.declarations.entry(context).or_default().declare(&argument)?;
+                    Vec::new()
+                }
+            };
             hand_over(call, &result, data, length)
         }
     );
@@ -195,6 +208,18 @@ fn property(guest: &Guest, path: &[u8]) -> Option<Vec<u8>> {
             .map(|facts| facts.details.clone().into_bytes()),
         _ => None,
     }
+}
+
+/// Parts of the metadata of a route are there, in a form that is not modelled.
+fn why_not_there(guest: &Guest, path: Vec<u8>) -> Fault {
+    let mut node = guest.node.lock();
+    let of_stream = guest.effective_stream().map(|id| node.stream(id).properties.clone());
+    let within = [path.as_slice(), b"\0"].concat();
+    let is_part = |known: &Vec<u8>| known.starts_with(ROUTE_METADATA) && known.starts_with(&within);
+    if node.properties.keys().any(is_part) || of_stream.is_some_and(|known| known.keys().any(is_part)) {
+        return unmodelled(format!("the property {}", path.escape_ascii()));
+    }
+    Status::NotFound.into()
 }
 
 fn joined(stream: &mut Stream, side: Side, name: &[u8]) -> Option<Vec<u8>> {

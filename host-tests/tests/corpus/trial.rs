@@ -1,18 +1,21 @@
 //! One case, from its world to the last assertion.
 
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use corpus::answer::Answer;
 use corpus::case::{Base, Case, Request, Step, Suite};
 use corpus::expect::{self, Observed};
 use corpus::jwt_authn;
 use corpus::kept::Kept;
 use corpus::mint::Keys;
 use serde_json::{Value, json};
-use tiny_envoy::{HeaderMap, LogLine, Outcome, PeerRequest, Plugin, TinyEnvoy};
+use tiny_envoy::{HeaderMap, LogLine, Outcome, PeerRequest, Plugin, StreamId, TinyEnvoy};
 
 use crate::identity_provider::IdentityProvider;
-use crate::tenant_manager::TenantManager;
+use crate::tenant_manager::{TenantManager, scripted};
 
 /// Longer than everything that a request may wait for.
 const PAST_ALL_DEADLINES: Duration = Duration::from_secs(60);
@@ -25,8 +28,9 @@ pub(crate) fn run(plugin: &Plugin, base: &Base, suite: &Suite, case: &Case) -> R
     let manager = TenantManager::new(&config, tenants);
     let idp = IdentityProvider::default();
     idp.change(&case.idp)?;
-    let peers = Peers { manager, idp };
-    let (manager, idp) = (peers.manager.clone(), peers.idp.clone());
+    let upstream = Upstream::default();
+    let peers = Peers { manager, idp, upstream };
+    let (manager, idp, upstream) = (peers.manager.clone(), peers.idp.clone(), peers.upstream.clone());
     let text = case.raw_config.clone().unwrap_or_else(|| config.to_string());
     let started = TinyEnvoy::builder()
         .plugin(plugin)
@@ -34,6 +38,9 @@ pub(crate) fn run(plugin: &Plugin, base: &Base, suite: &Suite, case: &Case) -> R
         .workers(case.workers)
         .cluster("tenant-manager", move |request: &PeerRequest| manager.answer(request))
         .cluster("idp", move |request: &PeerRequest| idp.answer(request))
+        .upstream(move |_: &PeerRequest| upstream.answer())
+        .internal_redirects(case.redirects)
+        .route_metadata(case.route_metadata.as_ref().unwrap_or(&json!({})))
         .start();
     if let Some(refused) = &case.refused {
         let Err(error) = started else {
@@ -53,6 +60,26 @@ pub(crate) fn run(plugin: &Plugin, base: &Base, suite: &Suite, case: &Case) -> R
 struct Peers {
     manager: TenantManager,
     idp: IdentityProvider,
+    upstream: Upstream,
+}
+
+/// Answers as the request says that is under way, then 200.
+#[derive(Debug, Clone, Default)]
+struct Upstream(Arc<Mutex<VecDeque<Answer>>>);
+
+impl Upstream {
+    fn next(&self) -> MutexGuard<'_, VecDeque<Answer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn will_answer(&self, answers: &[Answer]) {
+        *self.next() = answers.to_vec().into();
+    }
+
+    fn answer(&self) -> tiny_envoy::Answer {
+        let answer = self.next().pop_front();
+        answer.map_or_else(|| tiny_envoy::Answer::status(200), |answer| scripted(&answer))
+    }
 }
 
 fn play(envoy: &mut TinyEnvoy, peers: &Peers, case: &Case, secrets: &[String]) -> Result<()> {
@@ -97,8 +124,14 @@ fn ask(envoy: &mut TinyEnvoy, peers: &Peers, case: &Case, request: &Request, kep
     let log_start = envoy.logs().len();
     for _ in 0..request.times {
         let request = kept.in_place(request, Keys::shared(), envoy.unix_seconds())?;
-        let observed = send(envoy, case, &request)?;
-        expect::check(&request.expect, &observed).map_err(anyhow::Error::msg)?;
+        peers.upstream.will_answer(&request.upstream);
+        let exchange = send(envoy, case, &request)?;
+        expect::check_exchange(&request.expect, &exchange.received, &exchange.reply).map_err(anyhow::Error::msg)?;
+        let property = |name: &str| {
+            let value = envoy.filter_state(exchange.last, name)?;
+            Some(String::from_utf8_lossy(&value).into_owned())
+        };
+        expect::check_properties(&request.expect, property).map_err(anyhow::Error::msg)?;
     }
     let lookups: Vec<_> = peers.manager.take_received().into_iter().map(received).collect();
     expect::check_lookups(&request.expect, &lookups).map_err(anyhow::Error::msg)?;
@@ -109,7 +142,16 @@ fn ask(envoy: &mut TinyEnvoy, peers: &Peers, case: &Case, request: &Request, kep
     expect::check_log(&request.expect, lines).map_err(anyhow::Error::msg)
 }
 
-fn send(envoy: &mut TinyEnvoy, case: &Case, request: &Request) -> Result<Observed> {
+/// What came of a request.
+struct Exchange {
+    /// What the upstream received, pass by pass.
+    received: Vec<Observed>,
+    reply: Observed,
+    /// The stream of the last pass.
+    last: StreamId,
+}
+
+fn send(envoy: &mut TinyEnvoy, case: &Case, request: &Request) -> Result<Exchange> {
     let now = envoy.unix_seconds();
     let lines = request.field_lines(Keys::shared(), now)?;
     let metadata = match request.filter_metadata(now)? {
@@ -131,24 +173,33 @@ fn send(envoy: &mut TinyEnvoy, case: &Case, request: &Request) -> Result<Observe
     for (name, value) in request.trailer_lines()? {
         sent = sent.trailer(name, value);
     }
-    let stream = sent.send();
-    match envoy.decide(stream) {
-        Outcome::Forwarded(request) => Ok(received(request)),
-        Outcome::Replied(reply) => {
-            let leaked = envoy.upstream_saw(stream);
-            ensure!(
-                leaked.is_none(),
-                "the upstream saw some of a denied request: {leaked:?}"
-            );
-            let headers = fields(&reply.headers);
-            Ok(Observed::Replied {
-                status: reply.status,
-                headers,
-                body: reply.body,
-            })
+    let mut last = sent.send();
+    let mut seen = Vec::new();
+    loop {
+        let outcome = envoy.decide(last);
+        ensure!(
+            matches!(outcome, Outcome::Forwarded(_) | Outcome::Replied(_)),
+            "the request was never decided: {outcome:?}"
+        );
+        // The upstream answers at once.
+        envoy.settle();
+        // Whatever the upstream saw of a denied request counts.
+        seen.extend(envoy.upstream_saw(last).map(received));
+        match envoy.redirected(last) {
+            Some(next) => last = next,
+            None => break,
         }
-        other => bail!("the request was never decided: {other:?}"),
     }
+    let reply = envoy.response(last).context("the client got no response")?;
+    Ok(Exchange {
+        received: seen,
+        reply: Observed::Replied {
+            status: reply.status(),
+            headers: fields(&reply.headers),
+            body: reply.body,
+        },
+        last,
+    })
 }
 
 fn received(request: PeerRequest) -> Observed {

@@ -21,6 +21,7 @@ const CALLBACKS: &[(&str, &str, Option<&str>)] = &[
     ("response_body", "$context $size $end", Some("0")),
     ("http_call_response", "$context $token $headers $body $trailers", None),
     ("log", "$context", None),
+    ("response_trailers", "$context $count", Some("0")),
     ("done", "$context", Some("1")),
     ("delete", "$context", None),
 ];

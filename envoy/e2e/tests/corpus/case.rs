@@ -1,6 +1,6 @@
 //! One case on the real Envoy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -10,14 +10,20 @@ use corpus::expect::{self, Observed};
 use corpus::kept::Kept;
 use corpus::mint::Keys;
 use envoy_e2e::{Message, Reply, Setup, World, now, with_keys};
-use envoy_run::{Recorded, StartError};
-use serde_json::Value;
+use envoy_run::{Bootstrap, Recorded, StartError};
+use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
 
 use crate::pool::{Key, Pool};
 
 /// How long requests that were answered may take to end, and their counters to arrive.
 const COUNTERS_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a line of the access log may take.
+const ACCESS_LOG_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The member of a line of the access log that has the properties.
+const PROPERTIES: &str = "properties";
 
 /// Requests that Envoy has begun to read.
 const BEGUN: &str = "http.ingress.downstream_rq_total";
@@ -81,11 +87,26 @@ impl Prepared {
         !self.case.tenants.is_empty()
             || !self.case.idp.is_empty()
             || self.case.jwt_authn
+            || self.is_staged()
             || !self.case.counters.is_empty()
             || steps.iter().any(|step| match step {
                 Step::Request(request) => asks(request),
                 Step::AdvanceMs(_) | Step::Tenants(_) | Step::Idp(_) => true,
             })
+    }
+
+    /// Whether the bootstrap is another than that of most cases.
+    fn is_staged(&self) -> bool {
+        self.case.redirects > 0 || self.case.route_metadata.is_some() || !self.properties().is_empty()
+    }
+
+    /// The names of the properties that are looked at.
+    fn properties(&self) -> BTreeSet<String> {
+        let of = |step: &Step| match step {
+            Step::Request(request) => request.expect.properties.keys().cloned().collect(),
+            Step::AdvanceMs(_) | Step::Tenants(_) | Step::Idp(_) => Vec::new(),
+        };
+        self.case.steps.iter().flat_map(of).collect()
     }
 
     pub(crate) async fn run(&self, pool: &Pool) -> anyhow::Result<()> {
@@ -110,7 +131,36 @@ impl Prepared {
             .workers(self.key().1)
             .tenants(self.tenants.clone())
             .jwt_authn(self.case.jwt_authn)
+            .change(self.staging())
             .idp(&self.case.idp)
+    }
+
+    /// What of the bootstrap is this case's own.
+    fn staging(&self) -> impl Fn(&mut Bootstrap) + Send + Sync + 'static {
+        let metadata = self.case.route_metadata.clone();
+        let redirects = self.case.redirects;
+        let properties: Map<_, _> = self
+            .properties()
+            .into_iter()
+            .map(|name| {
+                let logged = format!("%FILTER_STATE(wasm.{name}:PLAIN)%");
+                (name, Value::from(logged))
+            })
+            .collect();
+        move |bootstrap| {
+            let hcm = bootstrap.hcm();
+            let route = &mut hcm["route_config"]["virtual_hosts"][0]["routes"][0];
+            if let Some(metadata) = &metadata {
+                route["metadata"]["filter_metadata"] = metadata.clone();
+            }
+            if redirects > 0 {
+                route["route"]["internal_redirect_policy"]["max_internal_redirects"] = redirects.into();
+            }
+            if !properties.is_empty() {
+                let format = &mut hcm["access_log"][0]["typed_config"]["log_format"]["json_format"];
+                format[PROPERTIES] = properties.clone().into();
+            }
+        }
     }
 
     async fn is_refused(&self, lines: &[Vec<String>]) -> anyhow::Result<()> {
@@ -155,18 +205,21 @@ impl Prepared {
         let fetched = world.idp.total();
         for _ in 0..request.times {
             let forwarded = world.echo.total();
+            let mark = world.envoy.access_log().mark();
             let sent = kept.in_place(request, Keys::shared(), now())?;
+            world.echo.will_answer(request.upstream.iter().cloned());
             let reply = world.send(&message(&sent)?).await?;
             let seen = world.echo.requests().split_off(forwarded);
-            let observed = match seen.as_slice() {
-                [] => replied(reply),
-                [one] => one.observed(),
-                _ => bail!("the upstream got the request {} times", seen.len()),
-            };
-            if let Err(faults) = expect::check(&request.expect, &observed) {
+            let seen: Vec<_> = seen.iter().map(Recorded::observed).collect();
+            if let Err(faults) = expect::check_exchange(&request.expect, &seen, &replied(reply)) {
                 // A trap explains more than the reply that it led to.
                 world.check_workers_live().await.with_context(|| faults.clone())?;
                 bail!(faults);
+            }
+            if !request.expect.properties.is_empty() {
+                let left = last_pass(world, mark).await?;
+                let property = |name: &str| left[PROPERTIES][name].as_str().map(str::to_owned);
+                expect::check_properties(&request.expect, property).map_err(anyhow::Error::msg)?;
             }
         }
         let lookups: Vec<_> = world
@@ -224,6 +277,21 @@ impl Prepared {
             .iter()
             .find(|line| self.secrets.iter().any(|secret| line.contains(secret.as_str())));
         told.map_or(Ok(()), |line| bail!("the log holds a secret: {line}"))
+    }
+}
+
+/// The line of the access log that the last pass of a request has left there after the first `mark`.
+async fn last_pass(world: &World, mark: usize) -> anyhow::Result<Value> {
+    let deadline = Instant::now() + ACCESS_LOG_DEADLINE;
+    loop {
+        for line in world.envoy.access_log().since(mark) {
+            let line: Value = serde_json::from_str(&line)?;
+            if line["details"] != "internal_redirect" {
+                return Ok(line);
+            }
+        }
+        ensure!(Instant::now() < deadline, "the access log does not tell of the request");
+        sleep(Duration::from_millis(10)).await;
     }
 }
 

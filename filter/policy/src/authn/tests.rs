@@ -3,7 +3,7 @@ use corpus::mint::Keys;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{Plugin, compile};
+use crate::config::{Environment, Plugin, compile};
 use crate::world::{NOW, World};
 
 fn auth(patch: Value) -> crate::config::Config {
@@ -18,7 +18,7 @@ fn auth(patch: Value) -> crate::config::Config {
     }
     let document = json!({ "version": "v1", "enabled": true, "service": "ledger", "auth": { "issuers": [issuer] } });
     let document = Keys::shared().expand_config(&document).unwrap();
-    match compile(document.to_string().as_bytes(), &|_| None).map(|compiled| compiled.plugin) {
+    match compile(document.to_string().as_bytes(), &Environment::default()).map(|compiled| compiled.plugin) {
         Ok(Plugin::MultiTenant(config)) => *config,
         other => panic!("{other:?}"),
     }

@@ -2,8 +2,11 @@
 
 mod api_keys;
 mod auth;
+mod environment;
+mod errors;
 mod events;
 mod issuer;
+mod rate_limit;
 mod scope;
 mod tenant_manager;
 
@@ -15,9 +18,6 @@ use super::raw::{self, RawConfig};
 use super::read::{self, unacceptable};
 use super::*;
 
-/// The environment variable that switches the filter on where the document does not say.
-const ENABLED: &str = "MULTI_TENANT_ENABLED";
-
 /// A configuration, and what its author should know besides.
 #[derive(Debug)]
 pub struct Compiled {
@@ -27,27 +27,25 @@ pub struct Compiled {
     pub warnings: Vec<ConfigError>,
 }
 
-/// Compiles a document. `env` gives the VM's environment variables.
+/// Compiles a document, whose silence the environment of the VM fills.
 ///
 /// # Errors
 ///
-/// Every fault that was found, in the order of the document's members. With `enabled: false`
-/// faults of shape and impossible values are reported, missing requirements are not.
-pub fn compile(text: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Compiled, Vec<ConfigError>> {
-    let (raw, shape) = read::read(text);
-    let from_env = if raw.enabled.is_none() { env(ENABLED) } else { None };
-    let enabled = raw.enabled.unwrap_or(from_env.as_deref() == Some("true"));
+/// Every fault that was found: of shape, then of the environment, then in the order of the
+/// document's members. With `enabled: false` faults of shape, of names and impossible values are
+/// reported, missing requirements are not.
+pub fn compile(text: &[u8], env: &Environment) -> Result<Compiled, Vec<ConfigError>> {
+    let (mut raw, shape) = read::read(text);
     let mut faults = Faults {
-        demanding: enabled,
+        demanding: false,
         list: shape,
+        filled: Vec::new(),
         warnings: Vec::new(),
         claimed: Vec::new(),
     };
+    environment::fill(&mut raw, env, &mut faults);
+    let enabled = faults.demanding;
     let root = Pointer::default();
-    if from_env.is_some_and(|word| word != "true" && word != "false") {
-        let found = format!("another value in the environment variable {ENABLED}");
-        faults.push(root.child("enabled"), unacceptable(found, "`true`, `false`"));
-    }
     if raw.version.is_none() {
         faults.always_missing(root.child("version"), "`v1`");
     }
@@ -78,6 +76,8 @@ struct Faults {
     /// Whether missing requirements are faults.
     demanding: bool,
     list: Vec<ConfigError>,
+    /// Places that the environment has filled, each with what did.
+    filled: Vec<(Pointer, String)>,
     warnings: Vec<ConfigError>,
     /// Headers that have a meaning already.
     claimed: Vec<HeaderName>,
@@ -91,7 +91,27 @@ impl Faults {
             .iter()
             .any(|fault| fault.pointer.touches(&pointer) && !is_whole(fault))
         {
+            let problem = self.traced(&pointer, problem);
             self.list.push(ConfigError { pointer, problem });
+        }
+    }
+
+    /// Says of a value that does not stand in the document where it does.
+    fn traced(&self, pointer: &Pointer, problem: Problem) -> Problem {
+        let filled = self.filled.iter().find(|(place, _)| place.touches(pointer));
+        match (filled, problem) {
+            (Some((_, origin)), Problem::Unacceptable { found, accepted }) => Problem::Unacceptable {
+                found: format!("{found} ({origin})"),
+                accepted,
+            },
+            (_, problem) => problem,
+        }
+    }
+
+    /// A variable that the document names, and that has nothing to give.
+    fn unset(&mut self, pointer: Pointer, env: &Environment, name: &str) {
+        if self.demanding || env.is_unreadable(name) {
+            self.push(pointer, unacceptable(env.absence(name), VARIABLE));
         }
     }
 
@@ -219,56 +239,13 @@ fn quoted(text: &str) -> String {
     format!("`{}`", shown(text))
 }
 
-/// Variables of the canonical set that would fill what the document leaves out. This version does
-/// not read them, and what is configured but not applied must not pass in silence.
-fn unread_environment(
-    manager: Option<&raw::RawTenantManager>,
-    at: &Pointer,
-    faults: &mut Faults,
-    env: &dyn Fn(&str) -> Option<String>,
-) {
-    let cache = manager.and_then(|manager| manager.cache.as_ref());
-    let breaker = manager.and_then(|manager| manager.breaker.as_ref());
-    let left_out = [
-        ("MULTI_TENANT_URL", at.clone(), manager.is_none()),
-        (
-            "MULTI_TENANT_TIMEOUT",
-            at.child("timeout_ms"),
-            manager.is_some_and(|manager| manager.timeout_ms.is_none()),
-        ),
-        (
-            "MULTI_TENANT_CACHE_TTL_SEC",
-            at.child("cache").child("ttl_seconds"),
-            manager.is_some() && cache.is_none_or(|cache| cache.ttl_seconds.is_none()),
-        ),
-        (
-            "MULTI_TENANT_CIRCUIT_BREAKER_THRESHOLD",
-            at.child("breaker").child("threshold"),
-            manager.is_some() && breaker.is_none_or(|breaker| breaker.threshold.is_none()),
-        ),
-        (
-            "MULTI_TENANT_CIRCUIT_BREAKER_TIMEOUT_SEC",
-            at.child("breaker").child("open_seconds"),
-            manager.is_some() && breaker.is_none_or(|breaker| breaker.open_seconds.is_none()),
-        ),
-    ];
-    for (variable, place, is_left_out) in left_out {
-        if is_left_out && env(variable).is_some() {
-            faults.missing(
-                place,
-                &format!("a value: this version does not read {variable} from the environment"),
-            );
-        }
-    }
-}
-
 const VARIABLE: &str = "the name of one that `vm_config.environment_variables` gives it";
 const NAME: &str = "a letter or digit, then letters, digits, `-` and `_`, at most 256 bytes";
 const PREFIX: &str =
     "one or more `/`-separated segments of letters, digits, `-`, `.`, `_`, `~`, none empty or dots only";
 const HEADER: &str = "a lower-case header field name that is not a pseudo-header and that HTTP itself does not use";
 
-fn config(raw: RawConfig, faults: &mut Faults, env: &dyn Fn(&str) -> Option<String>) -> Option<Config> {
+fn config(raw: RawConfig, faults: &mut Faults, env: &Environment) -> Option<Config> {
     let root = Pointer::default();
     let service = faults.required(root.child("service"), raw.service, NAME, Name::new);
     let environment = match raw.environment {
@@ -292,17 +269,26 @@ fn config(raw: RawConfig, faults: &mut Faults, env: &dyn Fn(&str) -> Option<Stri
     let manager_at = root.child("tenant_manager");
     let has_tenant_manager =
         raw.tenant_manager.is_some() || faults.list.iter().any(|fault| fault.pointer.touches(&manager_at));
-    unread_environment(raw.tenant_manager.as_ref(), &manager_at, faults, env);
     let tenant_manager = match raw.tenant_manager {
         Some(block) => tenant_manager::tenant_manager(block, &manager_at, faults, env).map(Some),
         None => Some(None),
     };
+    let surroundings = scope::Surroundings {
+        has_record: has_tenant_manager,
+        public: paths.as_ref().map(|paths| paths.public.as_slice()),
+        tenant_claim: tenant_id.as_ref().map(|rules| rules.claim.as_str()),
+    };
     let scope = scope::scope(
         raw.scope.unwrap_or_default(),
-        has_tenant_manager,
+        &surroundings,
         &root.child("scope"),
         faults,
     );
+    let rate_limit = match raw.rate_limit {
+        Some(block) => rate_limit::rate_limit(block, tenant_id.as_ref(), &root.child("rate_limit"), faults).map(Some),
+        None => Some(None),
+    };
+    let telemetry = telemetry(raw.telemetry.unwrap_or_default(), &root.child("telemetry"), faults);
     if raw.events.is_some() && !has_tenant_manager {
         faults.missing(
             manager_at,
@@ -316,16 +302,32 @@ fn config(raw: RawConfig, faults: &mut Faults, env: &dyn Fn(&str) -> Option<Stri
         }
         None => Some(None),
     };
+    let errors = errors::errors(raw.errors.unwrap_or_default(), &root.child("errors"), faults);
+    let scope = scope?;
+    let mut auth = auth?;
+    auth.kept_claims
+        .extend(scope.claims.iter().map(|(claim, _)| claim.clone()));
     Some(Config {
         service: service?,
         environment: environment?,
+        reports_only: raw.enforcement == Some(raw::Enforcement::Report),
         paths: paths?,
         modules: modules?,
-        auth: auth?,
+        auth,
         tenant_id: tenant_id?,
         tenant_manager: tenant_manager?,
-        scope: scope?,
+        rate_limit: rate_limit?,
+        scope,
+        telemetry: telemetry?,
         events: events?,
+        errors: errors?,
+    })
+}
+
+fn telemetry(raw: raw::RawTelemetry, at: &Pointer, faults: &mut Faults) -> Option<Telemetry> {
+    let max_tenants = faults.number(at.child("max_tenants"), raw.max_tenants, 1_000, 1..=10_000)?;
+    Some(Telemetry {
+        labelled_tenants: raw.tenant_label.unwrap_or(false).then_some(max_tenants),
     })
 }
 

@@ -15,7 +15,8 @@ pub struct ConfigError {
     pub problem: Problem,
 }
 
-/// A JSON pointer that shows itself as `the document` when it is empty.
+/// A JSON pointer that shows itself as `the document` when it is empty; or, where the document is
+/// not at fault, the name of an environment variable.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pointer(String);
 
@@ -25,6 +26,11 @@ impl Pointer {
     pub fn child(&self, member: impl fmt::Display) -> Self {
         let member = shown(&member.to_string()).replace('~', "~0").replace('/', "~1");
         Self(format!("{}/{member}", self.0))
+    }
+
+    /// No pointer at all: the name of an environment variable, about which there is something to say.
+    pub(super) fn variable(name: &str) -> Self {
+        Self(shown(name))
     }
 
     /// The pointer as text, empty for the whole document.
@@ -45,7 +51,11 @@ impl Pointer {
 
 impl fmt::Display for Pointer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "the document" } else { &self.0 })
+        match self.0.as_str() {
+            "" => f.write_str("the document"),
+            pointer if pointer.starts_with('/') => f.write_str(pointer),
+            name => write!(f, "the environment variable {name}"),
+        }
     }
 }
 

@@ -2,7 +2,13 @@
 
 use std::num::NonZeroUsize;
 
-use super::{Secret, ServiceName};
+use super::{Secret, ServiceName, raw};
+
+/// Default of `tenant_manager.path`.
+pub(super) const SETTINGS_PATH: &str = "/tenants/{tenantId}/services/{service}/settings";
+
+/// Default of `tenant_manager.discovery.path`.
+pub(super) const DISCOVERY_PATH: &str = "/tenants/active";
 
 /// `tenant_manager`.
 #[derive(Debug)]
@@ -22,14 +28,24 @@ pub struct TenantManager {
     pub max_body_bytes: usize,
     /// How many requests of one worker may wait for lookups. Default 1024, at most 65536.
     pub max_waiters: usize,
-    /// `on_unavailable`: true for `allow`; default `deny`.
-    pub allow_unavailable: bool,
+    /// What becomes of requests whose tenant cannot be looked up.
+    pub on_unavailable: OnUnavailable,
     /// What is remembered.
     pub cache: Cache,
     /// When it is left alone.
     pub breaker: Breaker,
     /// Whether it is asked for the list of active tenants; `None`: it is not.
     pub discovery: Option<Discovery>,
+}
+
+raw::word! {
+    /// `tenant_manager.on_unavailable`.
+    pub enum OnUnavailable {
+        /// They are denied: the default.
+        Deny = "deny",
+        /// They go on with the verified claim alone, unless the tenant is known to be refused.
+        Allow = "allow",
+    }
 }
 
 /// `tenant_manager.cache`.

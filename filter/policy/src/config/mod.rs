@@ -5,7 +5,9 @@
 //! know is a fault: a limit that is configured but not applied would be worse than none.
 
 mod compile;
+mod env;
 mod error;
+mod errors;
 mod fingerprint;
 mod manager;
 mod raw;
@@ -14,14 +16,16 @@ mod read;
 use std::fmt;
 
 pub use compile::{Compiled, compile};
+pub use env::Environment;
 pub(crate) use error::shown;
 pub use error::{ConfigError, Pointer, Problem};
-pub use manager::{Breaker, Cache, Discovery, PathTemplate, TenantManager};
+pub use errors::{Errors, Override};
+pub use manager::{Breaker, Cache, Discovery, OnUnavailable, PathTemplate, TenantManager};
 
 use crate::authn::{AcceptedTypes, Issuer, KeySource, MetadataPath};
 use crate::path::Prefix;
 use crate::scope::HeaderName;
-use crate::tenant_id::TenantIdRules;
+use crate::tenant_id::{TenantId, TenantIdRules};
 
 /// What the document asks for.
 #[derive(Debug)]
@@ -50,10 +54,18 @@ pub struct Config {
     pub tenant_id: TenantIdRules,
     /// Stage 4; `None`: the verified claim is enough and nothing is asked.
     pub tenant_manager: Option<TenantManager>,
+    /// `enforcement`: true for `report`: what would be denied is counted and forwarded without a tenant.
+    pub reports_only: bool,
+    /// Stage 5; `None`: without limits.
+    pub rate_limit: Option<RateLimit>,
     /// Stage 6.
     pub scope: Scope,
+    /// `telemetry`.
+    pub telemetry: Telemetry,
     /// Where tenant events arrive; `None`: nowhere. Only together with `tenant_manager`.
     pub events: Option<Events>,
+    /// Denials in other words.
+    pub errors: Errors,
 }
 
 impl Config {
@@ -195,6 +207,22 @@ pub struct Scope {
     pub emit: Emit,
     /// `headers`: what is scoped, in order.
     pub rules: Vec<ScopeRule>,
+    /// `path`: prefixes of the object store, in order. No public path covers one, and none covers a
+    /// public path.
+    pub paths: Vec<Prefix>,
+    /// `response`: what is un-scoped on the way back.
+    pub response: Vec<ResponseRule>,
+    /// `emit_claims`: which claim goes into which header.
+    pub claims: Vec<(String, HeaderName)>,
+    /// `properties`: whether other filters and the access log are told. Default false.
+    pub properties: bool,
+}
+
+impl Scope {
+    /// Whether there is anything that must not be scoped twice.
+    pub fn has_keys(&self) -> bool {
+        !self.rules.is_empty() || !self.paths.is_empty()
+    }
 }
 
 /// `scope.emit`: what is told to the upstream, and under which header name.
@@ -240,11 +268,68 @@ raw::word! {
     pub enum Kind {
         /// An AMQP routing key: `{value}.{tenant}`.
         Routing = "routing_key",
+        /// An AMQP binding key: `{value}.{tenant}`.
+        Binding = "binding_key",
         /// A Redis key: `tenant:{tenant}:{value}`.
         Redis = "redis_key",
+        /// An idempotency key: `tenant:{tenant}:{value}`.
+        Idempotency = "idempotency_key",
         /// A path in an object store: `{tenant}/{value}`.
         Storage = "storage_key",
+        /// The request's own path, in front of an object store: `{prefix}/{tenant}/{rest}`.
+        StoragePath = "storage_path",
     }
+}
+
+/// One rule of `scope.response`.
+#[derive(Debug)]
+pub struct ResponseRule {
+    /// The header whose field lines are un-scoped.
+    pub name: HeaderName,
+    /// How they are scoped.
+    pub kind: Kind,
+}
+
+/// `rate_limit`.
+#[derive(Debug, Clone)]
+pub struct RateLimit {
+    /// For tenants without an override.
+    pub default: Limit,
+    /// `overrides`, ordered by tenant, each tenant once.
+    pub overrides: Vec<(TenantId, Limit)>,
+    /// `shared_slots`, in sets of eight: how many tenants' limits the node keeps at once. Default 16384 slots, 8 to
+    /// 1048576.
+    pub shared_sets: u32,
+    /// `headers`: whether callers are told of their limits. Default false.
+    pub headers: bool,
+}
+
+impl RateLimit {
+    /// The limit of a tenant.
+    pub fn of(&self, tenant: &TenantId) -> &Limit {
+        let place = self.overrides.binary_search_by(|(other, _)| other.cmp(tenant));
+        place
+            .ok()
+            .and_then(|place| self.overrides.get(place))
+            .map_or(&self.default, |(_, limit)| limit)
+    }
+}
+
+/// How many requests a tenant may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// How many on average. Default 100, 1 to 1000000.
+    pub requests_per_second: u32,
+    /// How many at once. Default 200, 1 to 1000000.
+    pub burst: u32,
+}
+
+/// `telemetry`.
+#[derive(Debug, Clone, Copy)]
+pub struct Telemetry {
+    /// `tenant_label` and `max_tenants`: how many tenants have counters of their own; `None`: none.
+    /// `max_tenants` is 1000 by default, 1 to 10000.
+    pub labelled_tenants: Option<usize>,
 }
 
 /// `events`.

@@ -6,6 +6,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::error::Pointer;
+pub(super) use super::read::Members;
 use super::read::{Misfits, Read, Struct, structure};
 
 /// A number, judged where its bounds are known.
@@ -68,14 +69,22 @@ object! {
         pub(super) enabled: Option<bool>,
         pub(super) service: Option<String>,
         pub(super) environment: Option<String>,
+        pub(super) enforcement: Option<Enforcement>,
         pub(super) paths: Option<RawPaths>,
         pub(super) auth: Option<RawAuth>,
         pub(super) tenant_id: Option<RawTenantId>,
         pub(super) tenant_manager: Option<RawTenantManager>,
         pub(super) modules: Option<RawModules>,
         pub(super) scope: Option<RawScope>,
+        pub(super) rate_limit: Option<RawRateLimit>,
         pub(super) events: Option<RawEvents>,
+        pub(super) errors: Option<RawErrors>,
+        pub(super) telemetry: Option<RawTelemetry>,
     }
+}
+
+word! {
+    pub(super) enum Enforcement { Enforce = "enforce", Report = "report" }
 }
 
 word! {
@@ -217,15 +226,11 @@ object! {
         pub(super) timeout_ms: Option<Number>,
         pub(super) max_body_bytes: Option<Number>,
         pub(super) max_waiters: Option<Number>,
-        pub(super) on_unavailable: Option<OnUnavailable>,
+        pub(super) on_unavailable: Option<super::OnUnavailable>,
         pub(super) cache: Option<RawCache>,
         pub(super) breaker: Option<RawBreaker>,
         pub(super) discovery: Option<RawDiscovery>,
     }
-}
-
-word! {
-    pub(super) enum OnUnavailable { Deny = "deny", Allow = "allow" }
 }
 
 object! {
@@ -295,6 +300,10 @@ object! {
     pub(super) struct RawScope {
         pub(super) emit: Option<RawEmit>,
         pub(super) headers: Option<Vec<RawScopeRule>>,
+        pub(super) path: Option<Vec<RawPathRule>>,
+        pub(super) response: Option<Vec<RawResponseRule>>,
+        pub(super) emit_claims: Option<Members<String>>,
+        pub(super) properties: Option<bool>,
     }
 }
 
@@ -322,9 +331,69 @@ object! {
 
 object! {
     #[derive(Debug, Default)]
+    pub(super) struct RawPathRule {
+        pub(super) prefix: Option<String>,
+        pub(super) kind: Option<super::Kind>,
+    }
+}
+
+object! {
+    #[derive(Debug, Default)]
+    pub(super) struct RawResponseRule {
+        pub(super) name: Option<String>,
+        pub(super) kind: Option<super::Kind>,
+    }
+}
+
+object! {
+    #[derive(Debug, Default)]
+    pub(super) struct RawRateLimit {
+        pub(super) requests_per_second: Option<Number>,
+        pub(super) burst: Option<Number>,
+        pub(super) shared_slots: Option<Number>,
+        pub(super) headers: Option<bool>,
+        pub(super) overrides: Option<Members<RawLimit>>,
+    }
+}
+
+object! {
+    #[derive(Debug, Default)]
+    pub(super) struct RawLimit {
+        pub(super) requests_per_second: Option<Number>,
+        pub(super) burst: Option<Number>,
+    }
+}
+
+object! {
+    #[derive(Debug, Default)]
+    pub(super) struct RawTelemetry {
+        pub(super) tenant_label: Option<bool>,
+        pub(super) max_tenants: Option<Number>,
+    }
+}
+
+object! {
+    #[derive(Debug, Default)]
     pub(super) struct RawEvents {
         pub(super) path: Option<String>,
         pub(super) api_keys: Option<Vec<RawSecret>>,
+    }
+}
+
+object! {
+    #[derive(Debug, Default)]
+    pub(super) struct RawErrors {
+        pub(super) overrides: Option<Members<RawOverride>>,
+    }
+}
+
+object! {
+    #[derive(Debug, Default)]
+    pub(super) struct RawOverride {
+        pub(super) status: Option<Number>,
+        pub(super) code: Option<String>,
+        pub(super) title: Option<String>,
+        pub(super) message: Option<String>,
     }
 }
 

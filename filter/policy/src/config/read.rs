@@ -4,7 +4,7 @@
 //! Serde's derived readers are not used here: they stop at the first fault, their messages may
 //! quote a secret that stands in the wrong place, and what they grow to is a tenth of the module.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::error::{ConfigError, Pointer, Problem, shown};
 use super::raw::RawConfig;
@@ -78,6 +78,48 @@ impl<T: Read + Default> Read for Vec<T> {
             list.push(T::read(element, &at.child(index), misfits).unwrap_or_default());
         }
         Some(list)
+    }
+}
+
+/// At most so many members of an object whose names are the author's own.
+const MAX_MEMBERS: usize = 4_096;
+
+/// An object whose member names are the author's own: each with what stands there, ordered by name.
+/// A member that does not fit is reported and left out.
+#[derive(Debug)]
+pub(super) struct Members<T>(pub(super) Vec<(String, T)>);
+
+impl<T> Default for Members<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Read> Read for Members<T> {
+    fn read(value: Value, at: &Pointer, misfits: &mut Misfits) -> Option<Self> {
+        let members = members(value, at, misfits)?;
+        let mut read = Vec::with_capacity(members.len());
+        for (name, value) in members {
+            if let Some(value) = T::read(value, &shown_place(at, &name), misfits) {
+                read.push((name, value));
+            }
+        }
+        Some(Self(read))
+    }
+}
+
+fn members(value: Value, at: &Pointer, misfits: &mut Misfits) -> Option<Map<String, Value>> {
+    match value {
+        Value::Object(members) if members.len() <= MAX_MEMBERS => Some(members),
+        Value::Object(members) => {
+            let found = format!("{} members", members.len());
+            misfits.add(at, found, &format!("at most {MAX_MEMBERS}"));
+            None
+        }
+        other => {
+            misfits.kind(&other, at, "an object");
+            None
+        }
     }
 }
 
@@ -241,3 +283,6 @@ pub(super) fn unacceptable(found: impl Into<String>, accepted: &str) -> Problem 
         accepted: accepted.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,14 @@
+mod environment;
+mod errors;
 mod resolution;
 
 use serde_json::{Value, json};
 
 use super::*;
 
-fn no_env(_: &str) -> Option<String> {
-    None
+/// An environment of these variables.
+fn env(variables: &[(&str, &str)]) -> Environment {
+    Environment::of(variables.iter().copied())
 }
 
 /// A document that compiles: the smallest that enforces anything.
@@ -39,14 +42,14 @@ fn patched(patch: &Value) -> Value {
 }
 
 fn faults(document: &Value) -> Vec<String> {
-    match compile(document.to_string().as_bytes(), &no_env) {
+    match compile(document.to_string().as_bytes(), &Environment::default()) {
         Ok(_) => Vec::new(),
         Err(faults) => faults.iter().map(ToString::to_string).collect(),
     }
 }
 
 fn config(document: &Value) -> Config {
-    let compiled = compile(document.to_string().as_bytes(), &no_env).expect("compiles");
+    let compiled = compile(document.to_string().as_bytes(), &Environment::default()).expect("compiles");
     match compiled.plugin {
         Plugin::MultiTenant(config) => *config,
         Plugin::SingleTenant => panic!("not enabled"),
@@ -194,7 +197,7 @@ fn one_faulty_place_hides_no_other() {
         "/scope/headers/0/name: found `x_token`, accepted: a header that nothing else",
         "/scope/headers/1/name: found `BAD`",
         "/scope/headers/2/name: found `x-a`, accepted: a header that nothing else",
-        "/scope/headers/2/kind: found `other`, accepted: `routing_key`, `redis_key`, `storage_key`",
+        "/scope/headers/2/kind: found `other`, accepted: `routing_key`, `binding_key`, `redis_key`, `idempotency_key`, `storage_key`, `storage_path`",
     ] {
         assert!(
             found.iter().any(|fault| fault.starts_with(expected)),
@@ -271,7 +274,7 @@ fn switched_off_only_shapes_and_values_count() {
         json!({ "version": "v1" }),
         json!({ "version": "v1", "enabled": false, "tenant_manager": {}, "auth": {} }),
     ] {
-        let compiled = compile(document.to_string().as_bytes(), &no_env).expect("compiles");
+        let compiled = compile(document.to_string().as_bytes(), &Environment::default()).expect("compiles");
         assert!(matches!(compiled.plugin, Plugin::SingleTenant));
     }
     assert_eq!(faults(&json!({ "version": "v1", "auth": 7 })).len(), 1);
@@ -311,46 +314,6 @@ fn null_is_no_way_to_leave_a_member_out() {
 }
 
 #[test]
-fn the_environment_switches_on_where_the_document_is_silent() {
-    let plugin = |document: &Value, word: &str| {
-        let env = |name: &str| (name == "MULTI_TENANT_ENABLED").then(|| word.to_owned());
-        compile(document.to_string().as_bytes(), &env).map(|compiled| matches!(compiled.plugin, Plugin::MultiTenant(_)))
-    };
-    let mut silent = smallest();
-    silent.as_object_mut().expect("an object").remove("enabled");
-    assert_eq!(plugin(&silent, "true"), Ok(true));
-    assert_eq!(plugin(&silent, "false"), Ok(false));
-    assert!(plugin(&silent, "yes").is_err());
-    let off = patched(&json!({ "enabled": false }));
-    assert_eq!(plugin(&off, "true"), Ok(false), "the document wins");
-}
-
-#[test]
-fn variables_that_are_not_read_do_not_pass_in_silence() {
-    let found = |document: &Value, variable: &'static str| {
-        let env = move |name: &str| (name == variable).then(|| "1".to_owned());
-        compile(document.to_string().as_bytes(), &env).err().unwrap_or_default()
-    };
-    let manager =
-        patched(&json!({ "tenant_manager": { "cluster": "tm", "authority": "a", "api_keys": [{ "value": "k" }] } }));
-    for (document, variable, place) in [
-        (&smallest(), "MULTI_TENANT_URL", "/tenant_manager"),
-        (&manager, "MULTI_TENANT_TIMEOUT", "/tenant_manager/timeout_ms"),
-        (
-            &manager,
-            "MULTI_TENANT_CACHE_TTL_SEC",
-            "/tenant_manager/cache/ttl_seconds",
-        ),
-    ] {
-        let faults = found(document, variable);
-        assert_eq!(faults.len(), 1, "{variable} {faults:?}");
-        assert_eq!(faults[0].pointer.as_str(), place);
-    }
-    assert_eq!(found(&manager, "MULTI_TENANT_URL"), [], "the document wins");
-    assert_eq!(found(&smallest(), "MULTI_TENANT_TIMEOUT"), []);
-}
-
-#[test]
 fn a_name_among_secrets_is_never_shown_and_a_count_hides_no_element() {
     let found = faults(&patched(&json!({
         "tenant_manager": { "cluster": "tm", "authority": "a", "api_keys": [{ "hunter2": null }, { "value": "" }, { "hunter3": 1 }] },
@@ -381,8 +344,7 @@ fn secrets_may_come_from_the_environment() {
     let document = patched(&json!({
         "tenant_manager": { "cluster": "tm", "authority": "a", "api_keys": [{ "env": "KEY" }] },
     }));
-    let env = |name: &str| (name == "KEY").then(|| "from-env".to_owned());
-    let compiled = compile(document.to_string().as_bytes(), &env).expect("compiles");
+    let compiled = compile(document.to_string().as_bytes(), &env(&[("KEY", "from-env")])).expect("compiles");
     let Plugin::MultiTenant(config) = compiled.plugin else {
         panic!("enabled")
     };

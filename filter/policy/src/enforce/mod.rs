@@ -9,15 +9,21 @@
 //!    a lenient server may take the path for ([`module`]); in schema mode each needs a usable
 //!    schema.
 //!
-//! Without a `tenant_manager` there is no record and neither rule applies.
+//! 3. Rate: the tenant may make so many requests on this node ([`rate`]).
+//!
+//! Without a `tenant_manager` there is no record, and the first two rules do not apply. A request that
+//! passes a second time, after an internal redirect, is judged again, but counted once.
 
 mod module;
+pub mod rate;
 mod status;
 
 use std::rc::Rc;
 
-use crate::config::Module;
+use self::rate::{Limiter, Quota};
+use crate::config::{Module, OnUnavailable};
 use crate::denial::Denial;
+use crate::node::Node;
 use crate::path::Destination;
 use crate::resolve::{Outcome, Record, Unavailable};
 use crate::tenant_id::TenantId;
@@ -30,6 +36,21 @@ pub struct Admitted {
     to: Destination,
     record: Option<Rc<Record>>,
     is_unverified: bool,
+    is_second_pass: bool,
+    quota: Option<Quota>,
+}
+
+/// A request of which everything is known that this stage judges.
+#[derive(Debug)]
+pub struct Candidate<'a> {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Where it leads.
+    pub to: Destination,
+    /// What the Tenant Manager says; `None` where none is configured.
+    pub outcome: Option<&'a Outcome>,
+    /// Whether an earlier pass has scoped it.
+    pub is_second_pass: bool,
 }
 
 impl Admitted {
@@ -53,27 +74,42 @@ impl Admitted {
         self.is_unverified
     }
 
+    /// Whether an earlier pass has scoped the request.
+    pub fn is_second_pass(&self) -> bool {
+        self.is_second_pass
+    }
+
+    /// What is left of the tenant's rate, where it is limited.
+    pub fn quota(&self) -> Option<Quota> {
+        self.quota
+    }
+
     /// The module's schema, in schema mode.
     pub fn schema(&self) -> Option<&str> {
         self.record().and_then(|record| record.schema(&self.to.module))
     }
 }
 
-/// Applies the rules of this stage. `outcome` is `None` where no Tenant Manager is configured;
-/// `allow_unavailable` is `on_unavailable: allow`.
+/// Applies the rules of this stage. `limiter` is `None` where no rate is limited.
 ///
 /// # Errors
 ///
 /// The denial of the first rule that fails.
 pub fn admit(
-    tenant: TenantId,
-    to: Destination,
-    outcome: Option<&Outcome>,
-    allow_unavailable: bool,
+    candidate: Candidate<'_>,
+    on_unavailable: OnUnavailable,
+    limiter: Option<&mut Limiter>,
+    node: &impl Node,
 ) -> Result<Admitted, Denial> {
+    let Candidate {
+        tenant,
+        to,
+        outcome,
+        is_second_pass,
+    } = candidate;
     // Not where too many ask at once: callers could bring that about themselves.
-    let is_unverified =
-        allow_unavailable && matches!(outcome, Some(Outcome::Unavailable(why)) if *why != Unavailable::Overloaded);
+    let is_unverified = on_unavailable == OnUnavailable::Allow
+        && matches!(outcome, Some(Outcome::Unavailable(why)) if *why != Unavailable::Overloaded);
     let record = match outcome {
         None => None,
         Some(_) if is_unverified => None,
@@ -85,11 +121,24 @@ pub fn admit(
             Some(Rc::clone(record))
         }
     };
+    let quota = match limiter.filter(|_| !is_second_pass) {
+        None => None,
+        Some(limiter) => {
+            let tells = limiter.tells();
+            let admitted = limiter.admit(&tenant, node).map_err(|too_many| Denial::RateLimited {
+                retry_after_ms: too_many.retry_after_ms,
+                quota: tells.then_some(too_many.quota),
+            })?;
+            tells.then_some(admitted)
+        }
+    };
     Ok(Admitted {
         tenant,
         to,
         record,
         is_unverified,
+        is_second_pass,
+        quota,
     })
 }
 

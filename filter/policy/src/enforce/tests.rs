@@ -1,6 +1,7 @@
 use super::*;
 use crate::resolve::Unavailable;
 use crate::telemetry::LookupFailure;
+use crate::world::World;
 
 fn tenant() -> TenantId {
     TenantId::parse("acme", false).unwrap()
@@ -17,8 +18,18 @@ fn to(module: &str, readings: &[&str]) -> Destination {
     }
 }
 
+fn judged(to: Destination, outcome: Option<&Outcome>) -> Result<Admitted, Denial> {
+    let candidate = Candidate {
+        tenant: tenant(),
+        to,
+        outcome,
+        is_second_pass: false,
+    };
+    admit(candidate, OnUnavailable::Deny, None, &World::default())
+}
+
 fn denied(outcome: &Outcome) -> Option<Denial> {
-    admit(tenant(), to("onboarding", &[]), Some(outcome), false).err()
+    judged(to("onboarding", &[]), Some(outcome)).err()
 }
 
 #[test]
@@ -88,7 +99,7 @@ fn every_outcome_has_its_denial() {
 
 #[test]
 fn without_a_tenant_manager_the_claim_is_enough() {
-    assert!(admit(tenant(), to("anything", &[]), None, false).is_ok());
+    assert!(judged(to("anything", &[]), None).is_ok());
 }
 
 #[test]
@@ -96,9 +107,6 @@ fn every_module_that_a_path_may_be_taken_for_must_be_granted() {
     let both = found(r#"{"id":"acme","databases":{"onboarding":{},"transaction":{}}}"#);
     let one = found(r#"{"id":"acme","databases":{"onboarding":{}}}"#);
     let path = || to("onboarding", &["transaction"]);
-    assert!(admit(tenant(), path(), Some(&both), false).is_ok());
-    assert_eq!(
-        admit(tenant(), path(), Some(&one), false).err(),
-        Some(Denial::ServiceNotConfigured)
-    );
+    assert!(judged(path(), Some(&both)).is_ok());
+    assert_eq!(judged(path(), Some(&one)).err(), Some(Denial::ServiceNotConfigured));
 }

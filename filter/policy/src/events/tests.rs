@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::config::{Plugin, compile};
+use crate::config::{Environment, Plugin, compile};
 use crate::node::Now;
 use crate::resolve::{Outcome, Resolution};
 use crate::world::{NOW, World};
@@ -19,7 +19,7 @@ fn engine(patch: &Value) -> Engine {
         "events": { "path": "/internal/events", "api_keys": [{ "value": KEYS[0] }, { "value": KEYS[1] }] },
     });
     json_patch::merge(&mut document, patch);
-    match compile(document.to_string().as_bytes(), &|_| None).map(|compiled| compiled.plugin) {
+    match compile(document.to_string().as_bytes(), &Environment::default()).map(|compiled| compiled.plugin) {
         Ok(Plugin::MultiTenant(config)) => Engine::new(*config),
         other => panic!("{other:?}"),
     }
@@ -447,8 +447,7 @@ fn events_that_the_node_does_not_take_are_not_acknowledged() {
     world.refuses_writes.set(true);
     let event = json!({ "type": "tenant.suspended", "tenantId": "acme" });
     assert_eq!(send(&mut engine, &world, &event), Err(Denial::EventsNotTaken));
-    let reply = Denial::EventsNotTaken.reply(false);
-    assert_eq!(reply.status, 503);
+    assert_eq!(Denial::EventsNotTaken.code().status(), 503);
     assert_eq!(
         world.counts(Counter::Events(EventType::TenantSuspended, EventOutcome::Applied)),
         0
@@ -464,7 +463,7 @@ fn a_body_has_at_most_256_kib_however_it_comes() {
     assert_eq!(delivery.push(b" "), Err(TooLong));
     assert_eq!(delivery.push(b""), Ok(()));
     assert_eq!(Delivery::default().push(&[0; 262_145]), Err(TooLong));
-    assert_eq!(Delivery::too_long().reply(false).status, 400);
+    assert_eq!(Delivery::too_long().code().status(), 400);
 }
 
 #[test]

@@ -4,11 +4,13 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::authn::Refusal;
-use crate::config::{Plugin, compile};
+use crate::config::{Environment, Plugin, compile};
 use crate::denial::Code;
 use crate::errand::{Answer, Answered};
 use crate::world::{NOW, World};
 
+mod enforcement;
+mod overrides;
 mod tenants;
 
 fn engine(patch: &Value) -> Engine {
@@ -23,14 +25,17 @@ fn engine(patch: &Value) -> Engine {
         document.retain(|_, member| !member.is_null());
     }
     let document = Mint::shared().expand_config(&document).unwrap();
-    match compile(document.to_string().as_bytes(), &|_| None).map(|compiled| compiled.plugin) {
+    match compile(document.to_string().as_bytes(), &Environment::default()).map(|compiled| compiled.plugin) {
         Ok(Plugin::MultiTenant(config)) => Engine::new(*config),
         other => panic!("{other:?}"),
     }
 }
 
 fn bearer(tenant: &str) -> String {
-    let made = json!({ "tenant": tenant, "key": "main-eddsa" });
+    bearer_of(json!({ "tenant": tenant, "key": "main-eddsa" }))
+}
+
+fn bearer_of(made: Value) -> String {
     let token = case::Token::Made(serde_json::from_value(made).unwrap());
     format!(
         "Bearer {}",
@@ -107,7 +112,9 @@ fn a_cold_tenant_waits_and_is_forwarded_with_its_edits() {
         "at once, not when it is over"
     );
     let outcome = learn(&mut engine, &world, &flow, GRANTED);
-    let Step::Forward { edits, counters } = flow.resume(&mut engine, Resumption::Learned(&outcome), &world) else {
+    let Step::Forward(Forward { edits, counters, .. }) =
+        flow.resume(&mut engine, Resumption::Learned(&outcome), &world)
+    else {
         panic!("forwarded")
     };
     let bytes = |text: &str| text.as_bytes().to_vec();
@@ -150,14 +157,14 @@ fn a_refusal_takes_out_what_the_caller_made_up_and_names_the_tenant_once_it_is_p
         panic!("refused")
     };
     assert_eq!(refused.edits, [Edit::Remove(b"x-tenant-id".to_vec())]);
-    assert_eq!(refused.summary(), "denied 401 TENANT_ID_REQUIRED");
+    assert_eq!(refused.summary("denied"), "denied 401 TENANT_ID_REQUIRED");
     let token = bearer("acme");
     let (flow, _) = waiting(start(&mut engine, &world, &[("authorization", &token)]));
     let Step::Reply(refused) = flow.resume(&mut engine, Resumption::DeadlinePassed, &world) else {
         panic!("refused")
     };
     assert_eq!(
-        refused.summary(),
+        refused.summary("denied"),
         "denied 503 TENANT_MANAGER_UNAVAILABLE tenant=acme module=ledger"
     );
     assert_eq!(refused.detail().as_deref(), Some("deadline"));
@@ -266,7 +273,7 @@ fn a_token_waits_for_the_first_keys_and_then_for_its_tenant() {
     let (flow, begins) = waiting(flow.resume(&mut engine, Resumption::Learned(&learned), &world));
     assert!(begins, "now the tenant");
     let learned = learn(&mut engine, &world, &flow, GRANTED);
-    let Step::Forward { edits, .. } = flow.resume(&mut engine, Resumption::Learned(&learned), &world) else {
+    let Step::Forward(Forward { edits, .. }) = flow.resume(&mut engine, Resumption::Learned(&learned), &world) else {
         panic!("forwarded")
     };
     assert!(edits.contains(&Edit::Set(b"x-routing-key".to_vec(), b"a.acme".to_vec())));

@@ -1,5 +1,6 @@
 //! What holds for every target, against a second and slower reading of the rules.
 
+use crate::world::World;
 use std::collections::BTreeSet;
 
 use oracle::spelling::{self, Spelling};
@@ -52,7 +53,12 @@ fn decide(reject_hazardous: bool, method: &str, target: &[u8], more: &[(&[u8], &
     let mut fields = vec![(&b":method"[..], method.as_bytes()), (b":path", target)];
     fields.extend(more);
     let modules = modules_of(&[("/v1/transactions", "transaction")], Some("onboarding"));
-    route(&paths(reject_hazardous), &modules, &RequestHead::new(&fields))
+    route(
+        &paths(reject_hazardous),
+        &modules,
+        &RequestHead::new(&fields),
+        &World::default(),
+    )
 }
 
 fn is_public(target: &[u8]) -> bool {
@@ -264,7 +270,7 @@ proptest! {
         let modules = modules_of(&routes, default);
         let fields = [(&b":method"[..], &b"GET"[..]), (b":path", &target[..])];
         let none_is_public = Paths { public: Vec::new(), ..paths(true) };
-        if let Ok(Route::Protected(to)) = route(&none_is_public, &modules, &RequestHead::new(&fields)) {
+        if let Ok(Route::Protected(to)) = route(&none_is_public, &modules, &RequestHead::new(&fields), &World::default()) {
             let path = target::path(&target).unwrap_or_else(|| target::before_query(&target));
             prop_assert_eq!(Some(&to.module), module_of(&modules, path, false));
             for reading in upstream::readings(path) {

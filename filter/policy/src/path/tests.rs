@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::{ModuleRoute, PublicPath};
+use crate::world::World;
 
 fn paths() -> Paths {
     let rule = |prefix: &str, methods: Option<&[&str]>| PublicPath {
@@ -29,7 +30,7 @@ fn decide(method: &str, target: &[u8]) -> Result<Route, Denial> {
 
 fn decide_by(paths: &Paths, modules: &Modules, method: &str, target: &[u8]) -> Result<Route, Denial> {
     let fields = [(&b":method"[..], method.as_bytes()), (b":path", target)];
-    route(paths, modules, &RequestHead::new(&fields))
+    route(paths, modules, &RequestHead::new(&fields), &World::default())
 }
 
 fn destination(paths: &Paths, modules: &Modules, target: &[u8]) -> Destination {
@@ -172,7 +173,7 @@ fn a_change_of_protocol_is_never_public() {
             (b":path", b"/health"),
             (name, b"websocket"),
         ];
-        let decided = route(&paths(), &modules(), &RequestHead::new(&fields));
+        let decided = route(&paths(), &modules(), &RequestHead::new(&fields), &World::default());
         assert!(matches!(decided, Ok(Route::Protected(_))), "{}", name.escape_ascii());
     }
 }
@@ -192,7 +193,7 @@ fn connect_is_refused_unless_allowed_and_then_protected() {
         allow_connect: true,
         ..paths()
     };
-    let decided = route(&allowing, &modules(), &RequestHead::new(&fields));
+    let decided = route(&allowing, &modules(), &RequestHead::new(&fields), &World::default());
     assert!(matches!(decided, Ok(Route::Protected(_))));
     for target in [&b"/health"[..], b"/health/.."] {
         let decided = decide_by(&allowing, &modules(), "CONNECT", target);

@@ -47,7 +47,7 @@ pub use lookup::{Outcome, Unavailable};
 pub use record::{Isolation, Record};
 pub(crate) use shared::Order;
 
-use crate::config::{Config, TenantManager};
+use crate::config::{Config, OnUnavailable, TenantManager};
 use crate::errand::{Awaited, Errand, deadline_ms};
 use crate::node::{Node, Now};
 use crate::telemetry::{CacheOutcome, Counter, Level, LookupFailure};
@@ -353,9 +353,9 @@ impl Resolver {
                 node.count(Counter::CacheLookups(level, CacheOutcome::Fallback));
                 outcome
             }
-            Some((outcome, age, _)) if age == Age::Fresh || manager.allow_unavailable => outcome,
+            Some((outcome, age, _)) if age == Age::Fresh || manager.on_unavailable == OnUnavailable::Allow => outcome,
             Some(_) | None => match past_order {
-                Some((outcome, _)) if manager.allow_unavailable => outcome,
+                Some((outcome, _)) if manager.on_unavailable == OnUnavailable::Allow => outcome,
                 Some(_) | None => Rc::new(Outcome::Unavailable(unavailable)),
             },
         }

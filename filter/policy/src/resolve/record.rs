@@ -12,6 +12,8 @@ use self::wire::Wire;
 
 /// Longest text that is kept of a record, in bytes.
 const MAX_TEXT: usize = 256;
+/// How many modules are kept that the configuration does not know.
+const MAX_OTHERS: usize = 32;
 
 /// A tenant's record, as far as it is used.
 ///
@@ -95,12 +97,19 @@ impl Record {
         })
     }
 
-    /// What is kept of a record once its id has been compared: not the id, and of the modules
-    /// only those that anybody will ask about. So its size is bounded by the configuration, not
-    /// by the Tenant Manager.
+    /// What is kept of a record once its id has been compared: not the id, and of the modules those
+    /// that the configuration knows and the first [`MAX_OTHERS`] others, which routes of the host
+    /// may name. So its size is not for the Tenant Manager to choose.
     pub(super) fn limited_to(mut self, modules: &Modules) -> Self {
         self.id = None;
-        self.modules.retain(|name, _| modules.knows(name));
+        let mut others = 0usize;
+        self.modules.retain(|name, _| {
+            if modules.knows(name) {
+                return true;
+            }
+            others = others.saturating_add(1);
+            others <= MAX_OTHERS && Module::new(name).is_some()
+        });
         self
     }
 

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{Plugin, compile};
+use crate::config::{Environment, Plugin, compile};
 use crate::errand::{Answer, Answered, Callout, Learned};
 use crate::remark::Remark;
 use crate::telemetry::Gauge;
@@ -35,7 +35,7 @@ pub(super) fn config(patch: &Value) -> Config {
 }
 
 pub(super) fn compiled(document: &Value) -> Config {
-    match compile(document.to_string().as_bytes(), &|_| None).map(|compiled| compiled.plugin) {
+    match compile(document.to_string().as_bytes(), &Environment::default()).map(|compiled| compiled.plugin) {
         Ok(Plugin::MultiTenant(config)) => *config,
         other => panic!("{other:?}"),
     }

@@ -1,9 +1,12 @@
-//! Paths in an object store: `{tenant}/{value}`.
+//! Paths in an object store: `{tenant}/{value}`, in a header or in the request's own path behind a
+//! prefix.
 
+use super::Standing;
 use crate::path::path_hazard;
+use crate::tenant_id;
 
 /// Longest key, in bytes.
-const MAX_BYTES: usize = 1_024;
+pub(super) const MAX_BYTES: usize = 1_024;
 
 /// Scopes an ASCII storage key. Leading slashes of the value are dropped.
 ///
@@ -16,7 +19,7 @@ pub(super) fn key(value: &str, tenant: &str) -> Result<String, &'static str> {
     if relative.is_empty() {
         return Err("is empty");
     }
-    if path_hazard(relative.as_bytes()).is_some() || relative.split('/').any(is_dots_only) {
+    if !is_plain(relative) {
         return Err("is not a plain path");
     }
     let scoped = format!("{tenant}/{relative}");
@@ -24,6 +27,11 @@ pub(super) fn key(value: &str, tenant: &str) -> Result<String, &'static str> {
         return Err("is too long");
     }
     Ok(scoped)
+}
+
+/// Whether a path leads where it seems to, however it is decoded and normalised.
+pub(super) fn is_plain(path: &str) -> bool {
+    path_hazard(path.as_bytes()).is_none() && !path.split('/').any(is_dots_only)
 }
 
 /// Dots only, also when some of them are escaped and when spaces follow, which some file
@@ -34,9 +42,23 @@ fn is_dots_only(segment: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b == b'.' || b == b' ')
 }
 
+/// Whose path it is, by its first segment. What could be read in several ways is another
+/// tenant's.
+pub(super) fn standing<'v>(value: &'v str, tenant: &str) -> Standing<'v> {
+    let relative = value.trim_start_matches('/');
+    if !is_plain(relative) {
+        return Standing::Foreign;
+    }
+    match relative.split_once('/') {
+        Some((first, inner)) if first == tenant && !inner.trim_start_matches('/').is_empty() => Standing::Own(inner),
+        Some((first, _)) if tenant_id::is_well_formed(first) || first.contains('%') => Standing::Foreign,
+        _ => Standing::Unscoped,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::key;
+    use super::*;
 
     #[test]
     fn the_tenant_is_the_first_segment() {
@@ -89,6 +111,27 @@ mod tests {
             too_long.as_str(),
         ] {
             assert!(key(value, "acme").is_err(), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn whose_a_path_is_its_first_segment_says() {
+        for (value, standing) in [
+            ("acme/reports/a", Standing::Own("reports/a")),
+            ("/acme/a", Standing::Own("a")),
+            ("acme/globex/a", Standing::Own("globex/a")),
+            ("globex/a", Standing::Foreign),
+            ("//globex/a", Standing::Foreign),
+            ("%67lobex/a", Standing::Foreign),
+            ("acme/../globex/a", Standing::Foreign),
+            ("acme%2f..%2fglobex/a", Standing::Foreign),
+            ("ACME/a", Standing::Foreign),
+            ("acme/", Standing::Foreign),
+            ("report.pdf", Standing::Unscoped),
+            ("reports.d/a", Standing::Unscoped),
+            ("", Standing::Unscoped),
+        ] {
+            assert_eq!(super::standing(value, "acme"), standing, "{value:?}");
         }
     }
 }

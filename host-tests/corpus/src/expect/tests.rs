@@ -186,3 +186,88 @@ fn forbidden_texts_are_found_in_the_log() {
     assert_eq!(check_log(&expect, ["fine"]), Ok(()));
     assert!(check_log(&expect, ["fine", "password hunter2"]).is_err());
 }
+
+fn replied(status: u16, headers: &[(&str, &str)], body: &str) -> Observed {
+    Observed::Replied {
+        status,
+        headers: headers.iter().map(|(name, value)| field(name, value)).collect(),
+        body: body.into(),
+    }
+}
+
+#[test]
+fn what_the_client_got_of_a_forwarded_request_is_compared_in_every_part() {
+    let reply = replied(201, &[("x-a", "1"), ("x-a", "2")], "hello");
+    let judge = |response: serde_json::Value| {
+        let expect = expectation(json!({ "forwarded": {}, "response": response }));
+        check_exchange(&expect, &[forwarded(&[])], &reply)
+    };
+    let whole = json!({ "status": 201, "headers": { "x-a": ["1", "2"], "x-b": [] }, "body": "hello" });
+    assert_eq!(judge(whole), Ok(()));
+    for (part, wrong) in [
+        ("the client got 201, expected 200", json!({})),
+        ("`x-a`", json!({ "status": 201, "headers": { "x-a": "1" } })),
+        ("`x-b`", json!({ "status": 201, "headers": { "x-b": "1" } })),
+        ("body of the response", json!({ "status": 201, "body": "hell" })),
+    ] {
+        let fault = judge(wrong).expect_err("a mismatch");
+        assert!(fault.contains(part), "{fault}");
+    }
+}
+
+#[test]
+fn a_response_that_is_held_back_is_judged_as_a_denial_behind_a_forwarded_request() {
+    let expect = expectation(json!({ "forwarded": { "headers": { "x-a": "1" } },
+        "blocked": { "status": 502, "code": "TENANT_LEAK_BLOCKED" } }));
+    let body = r#"{"code":"TENANT_LEAK_BLOCKED","title":"","message":""}"#;
+    let seen = [forwarded(&[("x-a", "1")])];
+    assert_eq!(check_exchange(&expect, &seen, &denial(502, body, &[])), Ok(()));
+    let other = [forwarded(&[("x-a", "2")])];
+    for (seen, reply, part) in [
+        (&seen[..], replied(200, &[], "{}"), "status is 200"),
+        (&seen[..], denial(502, BODY, &[]), "`code` is"),
+        (&other[..], denial(502, body, &[]), "`x-a`"),
+        (&[], denial(502, body, &[]), "the reply was 502"),
+    ] {
+        let fault = check_exchange(&expect, seen, &reply).expect_err("a mismatch");
+        assert!(fault.contains(part), "{fault}");
+    }
+}
+
+#[test]
+fn passes_are_counted_and_the_last_one_is_looked_at() {
+    let (first, second) = (forwarded(&[("x-a", "1")]), forwarded(&[("x-a", "2")]));
+    let both = [first.clone(), second];
+    let reply = denial(400, r#"{"code":"KEY_REJECTED","title":"","message":""}"#, &[]);
+    let twice = expectation(json!({ "forwarded": { "headers": { "x-a": "2" } }, "passes": 2 }));
+    assert_eq!(check_exchange(&twice, &both, &reply), Ok(()));
+    let once = expectation(json!({ "forwarded": { "headers": { "x-a": "2" } } }));
+    let fault = check_exchange(&once, &both, &reply).expect_err("a pass too many");
+    assert!(fault.contains("2 times, expected 1"), "{fault}");
+    assert!(check_exchange(&twice, &both[..1], &reply).is_err());
+    let second_refused = expectation(json!({ "denied": { "status": 400, "code": "KEY_REJECTED" }, "passes": 1 }));
+    assert_eq!(check_exchange(&second_refused, &both[..1], &reply), Ok(()));
+    for seen in [&both[..], &[]] {
+        assert!(check_exchange(&second_refused, seen, &reply).is_err(), "{seen:?}");
+    }
+    let refused = expectation(json!({ "denied": { "status": 400, "code": "KEY_REJECTED" } }));
+    assert_eq!(check_exchange(&refused, &[], &reply), Ok(()));
+    let fault = check_exchange(&refused, &[first], &reply).expect_err("forwarded");
+    assert!(fault.contains("it was forwarded"), "{fault}");
+}
+
+#[test]
+fn properties_are_what_they_must_be_or_absent() {
+    let expect = expectation(json!({ "properties": { "tenant_id": "acme", "tenant_module": null } }));
+    let left = |module: Option<&str>| {
+        let module = module.map(str::to_owned);
+        move |name: &str| match name {
+            "tenant_id" => Some("acme".to_owned()),
+            _ => module.clone(),
+        }
+    };
+    assert_eq!(check_properties(&expect, left(None)), Ok(()));
+    let fault = check_properties(&expect, left(Some("x"))).expect_err("a mismatch");
+    assert!(fault.contains("tenant_module"), "{fault}");
+    assert!(check_properties(&expect, |_| None).is_err());
+}

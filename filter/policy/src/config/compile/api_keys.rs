@@ -8,7 +8,7 @@ pub(super) fn api_keys(
     raw: Option<Vec<raw::RawSecret>>,
     at: &Pointer,
     faults: &mut Faults,
-    env: &dyn Fn(&str) -> Option<String>,
+    env: &Environment,
 ) -> Option<Vec<Secret>> {
     let Some(keys) = raw else {
         faults.missing(at.clone(), "one or two of `{ value: … }` and `{ env: … }`");
@@ -26,28 +26,25 @@ pub(super) fn api_keys(
     all(keys, |index, key| secret(key, &at.child(index), faults, env))
 }
 
-fn secret(
-    raw: raw::RawSecret,
-    at: &Pointer,
-    faults: &mut Faults,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Option<Secret> {
+fn secret(raw: raw::RawSecret, at: &Pointer, faults: &mut Faults, env: &Environment) -> Option<Secret> {
     const ACCEPTED: &str = "either `value` or `env`, giving 1 to 4096 visible ASCII characters";
     let (place, text) = match (raw.value, raw.env) {
-        (Some(value), None) => (at.child("value"), Some(value)),
-        (None, Some(name)) => (at.child("env"), env(&name)),
+        (Some(value), None) => (at.child("value"), value),
+        (None, Some(name)) => match env.var(&name) {
+            None => {
+                faults.unset(at.child("env"), env, &name);
+                return None;
+            }
+            Some(text) => (at.child("env"), text.to_owned()),
+        },
         (Some(_), Some(_)) => return faults.refuse(at.clone(), "both", ACCEPTED),
         (None, None) => {
             faults.missing(at.clone(), ACCEPTED);
             return None;
         }
     };
-    match text {
-        None if faults.demanding => faults.refuse(place, "a variable that the VM does not have", VARIABLE),
-        None => None,
-        Some(text) if !(1..=4_096).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_graphic()) => {
-            faults.refuse(place, "an unusable value", ACCEPTED)
-        }
-        Some(text) => Some(Secret::new(text)),
+    if !(1..=4_096).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return faults.refuse(place, "an unusable value", ACCEPTED);
     }
+    Some(Secret::new(text))
 }

@@ -8,7 +8,7 @@ pub(super) fn auth(
     tenant_id: Option<&TenantIdRules>,
     at: &Pointer,
     faults: &mut Faults,
-    env: &dyn Fn(&str) -> Option<String>,
+    env: &Environment,
 ) -> Option<Auth> {
     let raw = raw.unwrap_or_default();
     let max_token_bytes = faults.number(at.child("max_token_bytes"), raw.max_token_bytes, 16_384, 64..=65_536);

@@ -7,7 +7,7 @@ pub(super) fn events(
     public: Option<&[PublicPath]>,
     at: &Pointer,
     faults: &mut Faults,
-    env: &dyn Fn(&str) -> Option<String>,
+    env: &Environment,
 ) -> Option<Events> {
     let path = faults
         .required(at.child("path"), raw.path, PREFIX, |text| {

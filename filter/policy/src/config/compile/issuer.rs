@@ -13,7 +13,7 @@ pub(super) struct Context<'a> {
     /// `tenant_id.fold_uuid`.
     pub(super) fold: bool,
     /// The VM's environment variables.
-    pub(super) env: &'a dyn Fn(&str) -> Option<String>,
+    pub(super) env: &'a Environment,
 }
 
 pub(super) fn issuer(raw: raw::RawIssuer, context: &Context<'_>, at: &Pointer, faults: &mut Faults) -> Option<Issuer> {
@@ -101,14 +101,16 @@ fn inline_keys(
     at: &Pointer,
     faults: &mut Faults,
 ) -> Option<KeySet> {
-    let (set, refused) = KeySet::load(keys, algorithms, context.env);
+    let (set, refused) = KeySet::load(keys, algorithms, &|name| context.env.var(name).map(str::to_owned));
     let (unset, refused): (Vec<_>, Vec<_>) = refused
         .into_iter()
         .partition(|key| key.reason == authn::NO_SUCH_VARIABLE);
     for key in &unset {
-        faults.push(
+        let name = keys.get(key.index).and_then(|key| key.get("k_env")?.as_str());
+        faults.unset(
             at.child(key.index).child("k_env"),
-            unacceptable("a variable that the VM does not have", VARIABLE),
+            context.env,
+            name.unwrap_or_default(),
         );
     }
     if !unset.is_empty() {

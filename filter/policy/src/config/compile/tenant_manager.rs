@@ -1,6 +1,7 @@
 //! `tenant_manager`: whom to ask, and what to remember.
 
 use super::*;
+use crate::config::manager::{DISCOVERY_PATH, SETTINGS_PATH};
 
 /// Slots of the shared table come in sets of so many.
 const SLOTS_PER_SET: u32 = 8;
@@ -9,16 +10,11 @@ pub(super) fn tenant_manager(
     raw: raw::RawTenantManager,
     at: &Pointer,
     faults: &mut Faults,
-    env: &dyn Fn(&str) -> Option<String>,
+    env: &Environment,
 ) -> Option<TenantManager> {
     let cluster = faults.cluster(at.child("cluster"), raw.cluster);
     let authority = faults.authority(at.child("authority"), raw.authority);
-    let path = PathTemplate::parse(
-        raw.path
-            .as_deref()
-            .unwrap_or("/tenants/{tenantId}/services/{service}/settings"),
-    )
-    .or_else(|| {
+    let path = PathTemplate::parse(raw.path.as_deref().unwrap_or(SETTINGS_PATH)).or_else(|| {
         faults.refuse(
             at.child("path"),
             untold(""),
@@ -48,7 +44,7 @@ pub(super) fn tenant_manager(
         timeout_ms: timeout_ms?,
         max_body_bytes: max_body_bytes?,
         max_waiters: max_waiters?,
-        allow_unavailable: raw.on_unavailable == Some(raw::OnUnavailable::Allow),
+        on_unavailable: raw.on_unavailable.unwrap_or(OnUnavailable::Deny),
         cache: cache?,
         breaker: breaker?,
         discovery: discovery?,
@@ -99,7 +95,7 @@ fn breaker(raw: raw::RawBreaker, at: &Pointer, faults: &mut Faults) -> Option<Br
 }
 
 fn discovery(raw: raw::RawDiscovery, at: &Pointer, faults: &mut Faults) -> Option<Discovery> {
-    let path = raw.path.unwrap_or_else(|| "/tenants/active".to_owned());
+    let path = raw.path.unwrap_or_else(|| DISCOVERY_PATH.to_owned());
     let is_plain = path.bytes().all(|b| b.is_ascii_graphic() && !b"{}#\\?".contains(&b));
     let path = if path.starts_with('/') && path.len() <= 2_048 && is_plain {
         Some(path)

@@ -22,7 +22,7 @@ fn defaults_of_resolution_are_those_of_the_reference() {
     })));
     assert!(config.environment.is_none() && config.events.is_none());
     let manager = config.tenant_manager.expect("configured");
-    assert!(!manager.allow_unavailable);
+    assert_eq!(manager.on_unavailable, OnUnavailable::Deny);
     let cache = manager.cache;
     assert_eq!(
         (cache.stale_while_revalidate_ms, cache.stale_if_error_ms),
@@ -70,7 +70,7 @@ fn what_is_written_is_what_counts() {
     );
     assert!(config.scope.emit.tells_places());
     let manager = config.tenant_manager.expect("configured");
-    assert!(manager.allow_unavailable);
+    assert_eq!(manager.on_unavailable, OnUnavailable::Allow);
     let cache = manager.cache;
     assert_eq!(
         (cache.stale_while_revalidate_ms, cache.stale_if_error_ms),
@@ -286,7 +286,7 @@ fn keys_of_events_are_shown_nowhere() {
 #[test]
 fn two_keys_of_events_may_come_from_the_environment() {
     let document = resolving(&json!({ "events": { "api_keys": [{ "env": "OLD" }, { "env": "NEW" }] } }));
-    let env = |name: &str| ["OLD", "NEW"].contains(&name).then(|| name.repeat(6));
+    let env = env(&[("OLD", "OLDOLDOLDOLDOLDOLD"), ("NEW", "NEWNEWNEWNEWNEWNEW")]);
     let compiled = compile(document.to_string().as_bytes(), &env).expect("compiles");
     let Plugin::MultiTenant(config) = compiled.plugin else {
         panic!("enabled")
@@ -294,29 +294,6 @@ fn two_keys_of_events_may_come_from_the_environment() {
     let events = config.events.expect("configured");
     let keys: Vec<_> = events.api_keys.iter().map(Secret::expose).collect();
     assert_eq!(keys, ["OLDOLDOLDOLDOLDOLD", "NEWNEWNEWNEWNEWNEW"]);
-}
-
-#[test]
-fn variables_of_the_breaker_do_not_pass_in_silence() {
-    let both = json!({ "tenant_manager": { "breaker": { "threshold": 5, "open_seconds": 30 } } });
-    for (variable, place) in [
-        (
-            "MULTI_TENANT_CIRCUIT_BREAKER_THRESHOLD",
-            "/tenant_manager/breaker/threshold",
-        ),
-        (
-            "MULTI_TENANT_CIRCUIT_BREAKER_TIMEOUT_SEC",
-            "/tenant_manager/breaker/open_seconds",
-        ),
-    ] {
-        let env = |name: &str| (name == variable).then(|| "7".to_owned());
-        let places = |document: Value| match compile(document.to_string().as_bytes(), &env) {
-            Ok(_) => Vec::new(),
-            Err(faults) => faults.iter().map(|fault| fault.pointer.as_str().to_owned()).collect(),
-        };
-        assert_eq!(places(resolving(&json!({}))), [place]);
-        assert_eq!(places(resolving(&both)), Vec::<String>::new(), "the document wins");
-    }
 }
 
 #[test]

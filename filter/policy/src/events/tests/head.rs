@@ -8,7 +8,7 @@ fn judged(lines: &[Line<'_>]) -> Option<Result<Vec<Edit>, u16>> {
     let engine = engine(&json!({}));
     let events = engine.config.events.as_ref().unwrap();
     let head = RequestHead::new(lines);
-    is_addressed(events, &head).then(|| accept(events, &head).map_err(|denial| denial.reply(false).status))
+    is_addressed(events, &head).then(|| accept(events, &head).map_err(|denial| denial.code().status()))
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn with_allow_a_tenant_that_cannot_be_looked_up_passes_and_the_upstream_is_told(
     };
     let removed: Vec<&[u8]> = edits.iter().map(Edit::name).collect();
     assert_eq!(removed, [&b"x-tenant-resolution"[..], b"x_tenant_resolution"]);
-    let Step::Forward { edits, counters } = answered(&mut engine, &world, flow, 500) else {
+    let Step::Forward(Forward { edits, counters, .. }) = answered(&mut engine, &world, flow, 500) else {
         panic!("forwarded")
     };
     let set = |name: &str, value: &str| Edit::Set(name.as_bytes().to_vec(), value.as_bytes().to_vec());
@@ -93,7 +93,7 @@ fn with_allow_whoever_waited_too_long_or_meets_an_open_circuit_passes_too() {
         assert_eq!(code(&ask(&mut engine, &world, &headers, 500)), "forwarded");
     }
     let step = start(&mut engine, &world, &headers);
-    assert!(matches!(step, Step::Forward { counters, .. } if counters.contains(&Counter::UnverifiedRequests)));
+    assert!(matches!(step, Step::Forward(Forward { counters, .. }) if counters.contains(&Counter::UnverifiedRequests)));
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn with_allow_a_known_tenant_is_not_unverified() {
     let (flow, _) = waiting(start(&mut engine, &world, &headers));
     let learned = learn(&mut engine, &world, &flow, GRANTED);
     flow.resume(&mut engine, Resumption::Learned(&learned), &world);
-    let Step::Forward { edits, counters } = start(&mut engine, &world, &headers) else {
+    let Step::Forward(Forward { edits, counters, .. }) = start(&mut engine, &world, &headers) else {
         panic!("forwarded")
     };
     assert_eq!(edits[0], Edit::Remove(b"x-tenant-resolution".to_vec()));

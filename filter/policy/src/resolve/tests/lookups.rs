@@ -123,16 +123,6 @@ fn a_single_key_is_tried_once() {
 }
 
 #[test]
-fn only_modules_that_some_path_belongs_to_are_kept() {
-    let body = r#"{"id":"acme","databases":{"ledger":{},"other":{}}}"#;
-    let Ok(Outcome::Found(record)) = lookup::outcome(http(200, body), &tenant("acme"), &config(&json!({}))) else {
-        panic!("found")
-    };
-    let module = |name| crate::config::Module::new(name).unwrap();
-    assert!(record.grants(&module("ledger")) && !record.grants(&module("other")));
-}
-
-#[test]
 fn a_lookup_whose_answer_got_lost_is_forgotten() {
     let Bench { world, mut workers, .. } = bench();
     let lost = workers[0].begin("acme", &world);

@@ -70,7 +70,13 @@ fn who_asks_too_often_does_not_pass_unverified() {
         module: worker.config.modules.all().next().unwrap().clone(),
         readings: Vec::new(),
     };
-    let admitted = crate::enforce::admit(tenant("ghost"), to, Some(&third), true);
+    let candidate = crate::enforce::Candidate {
+        tenant: tenant("ghost"),
+        to,
+        outcome: Some(&third),
+        is_second_pass: false,
+    };
+    let admitted = crate::enforce::admit(candidate, crate::config::OnUnavailable::Allow, None, &world);
     assert_eq!(
         admitted.err(),
         Some(crate::denial::Denial::Unavailable(Unavailable::Overloaded))

@@ -1,0 +1,139 @@
+//! The buckets of a node, in its shared data: a fixed number of sets of eight, each under one key.
+//!
+//! A bucket that is full says nothing more than one that is not there: only such ones make room.
+
+use std::hash::Hasher;
+
+use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
+
+use super::Bucket;
+use crate::cell::{self, Change};
+use crate::node::{Node, NotWritten};
+use crate::tenant_id::TenantId;
+
+/// What buckets are placed by, so that nobody can choose tenants of one set.
+const SEED_KEY: &str = "tenantgate.rate";
+/// How many buckets a set holds.
+const WAYS: usize = 8;
+/// The first byte of a stored set. Another number is another format, and void.
+const FORMAT: u8 = 1;
+/// How often a write is tried. Every failed attempt is another worker's success.
+const ATTEMPTS: usize = 64;
+
+/// A full hash seed.
+type Seed = (u64, u64);
+
+#[derive(Debug)]
+pub(super) struct Table {
+    sets: u32,
+    service: u64,
+    seed: Option<Seed>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Set(Vec<Entry>);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    tenant: String,
+    /// The service whose bucket it is, by hash.
+    service: u64,
+    full_at: u64,
+}
+
+impl Table {
+    pub(super) fn new(sets: u32, service: &str) -> Self {
+        let mut hasher = SipHasher13::new();
+        hasher.write(service.as_bytes());
+        Self {
+            sets,
+            service: hasher.finish(),
+            seed: None,
+        }
+    }
+
+    /// Takes one request out of the tenant's bucket. What this worker knows of it besides is
+    /// `known`: it is not full before then. Gives when it is full again; `None` when it has no place
+    /// or cannot be written.
+    pub(super) fn take(
+        &mut self,
+        tenant: &TenantId,
+        bucket: Bucket,
+        (now, known): (u64, u64),
+        node: &impl Node,
+    ) -> Option<Result<u64, u64>> {
+        let key = self.key(tenant, node)?;
+        let taken = cell::update(&key, ATTEMPTS, node, |bytes| {
+            let mut set = Set::decode(bytes);
+            let is_its = |entry: &Entry| entry.service == self.service && entry.tenant == tenant.as_str();
+            if let Some(entry) = set.0.iter_mut().find(|entry| is_its(entry)) {
+                let taken = bucket.take(entry.full_at.max(known), now);
+                let (Ok(full_at) | Err(full_at)) = taken;
+                // A refused request moves a bucket only back from what it cannot be.
+                if taken.is_err() && full_at >= entry.full_at {
+                    return Change::None(Some(taken));
+                }
+                entry.full_at = full_at;
+                return Change::To(set.encode(), Some(taken));
+            }
+            set.0.retain(|entry| entry.full_at > now);
+            if set.0.len() >= WAYS {
+                return Change::None(None);
+            }
+            let taken = bucket.take(known, now);
+            let (Ok(full_at) | Err(full_at)) = taken;
+            set.0.push(Entry {
+                tenant: tenant.as_str().to_owned(),
+                service: self.service,
+                full_at,
+            });
+            Change::To(set.encode(), Some(taken))
+        });
+        taken.ok().flatten()
+    }
+
+    fn key(&mut self, tenant: &TenantId, node: &impl Node) -> Option<String> {
+        let (first, second) = match self.seed {
+            Some(seed) => seed,
+            None => {
+                let seed = seed(node).ok()?;
+                *self.seed.insert(seed)
+            }
+        };
+        let mut hasher = SipHasher13::new_with_keys(first, second);
+        hasher.write(tenant.as_str().as_bytes());
+        let index = hasher.finish().checked_rem(u64::from(self.sets))?;
+        Some(format!("tenantgate.rate.{index}"))
+    }
+}
+
+impl Set {
+    /// What cannot be read is empty: nobody is locked out for it.
+    fn decode(bytes: &[u8]) -> Self {
+        match bytes.split_first() {
+            Some((&FORMAT, rest)) => postcard::from_bytes::<Self>(rest)
+                .ok()
+                .filter(|set| set.0.len() <= WAYS)
+                .unwrap_or_default(),
+            None | Some(_) => Self::default(),
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        // Strings and numbers always serialize; an empty value is an empty set.
+        postcard::to_extend(self, vec![FORMAT]).unwrap_or_default()
+    }
+}
+
+/// The seed of the node, made by the first worker that needs it.
+fn seed(node: &impl Node) -> Result<Seed, NotWritten> {
+    cell::update(SEED_KEY, ATTEMPTS, node, |bytes| {
+        if let Ok(seed) = postcard::from_bytes::<Seed>(bytes) {
+            return Change::None(seed);
+        }
+        let random = || (u64::from(node.random()) << 32) | u64::from(node.random());
+        let seed = (random(), random());
+        Change::To(postcard::to_extend(&seed, Vec::new()).unwrap_or_default(), seed)
+    })
+}
