@@ -102,6 +102,23 @@ impl Bootstrap {
         self
     }
 
+    /// Puts a filter right behind ours, in front of those that are there already.
+    ///
+    /// # Panics
+    /// When ours was taken out.
+    pub fn filter_behind(&mut self, filter: Value) {
+        let place = self.filter_place().expect("our filter is there");
+        if let Some(filters) = self.hcm()["http_filters"].as_array_mut() {
+            filters.insert(place + 1, filter);
+        }
+    }
+
+    /// The routes of the listener's one virtual host, for what has no method here.
+    pub fn routes(&mut self) -> &mut Vec<Value> {
+        let routes = &mut self.hcm()["route_config"]["virtual_hosts"][0]["routes"];
+        routes.as_array_mut().expect("the bootstrap has routes")
+    }
+
     /// Gives the cluster one endpoint, by address.
     ///
     /// # Errors
