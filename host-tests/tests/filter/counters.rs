@@ -9,7 +9,7 @@ use tiny_envoy::{Answer, PeerRequest};
 use crate::world::{ACCOUNTS, World, config, world};
 
 /// All names. They are what dashboards are made of: a new name stands here too, an old one stays.
-const NAMES: [&str; 82] = [
+const NAMES: [&str; 87] = [
     "tenant_connection_errors_total.reason=bad_record~",
     "tenant_connection_errors_total.reason=rate_limited~",
     "tenant_connection_errors_total.reason=rejected~",
@@ -44,6 +44,9 @@ const NAMES: [&str; 82] = [
     "tenantgate_breaker_state",
     "tenantgate_cache_evictions_total",
     "tenantgate_shared_evictions_total",
+    "tenantgate_rate_limit_fallbacks_total",
+    "tenantgate_response_leaks_total",
+    "tenantgate_tenant_labels_aggregated_total",
     "tenantgate_background_dropped_total",
     "tenantgate_cache_lookups_total.level=local~.outcome=fallback~",
     "tenantgate_cache_lookups_total.level=local~.outcome=hit~",
@@ -70,6 +73,8 @@ const NAMES: [&str; 82] = [
     "tenantgate_denials_total.code=TENANT_ACCESS_DENIED~",
     "tenantgate_denials_total.code=TENANT_ID_INVALID~",
     "tenantgate_denials_total.code=TENANT_ID_REQUIRED~",
+    "tenantgate_denials_total.code=TENANT_RATE_LIMITED~",
+    "tenantgate_denials_total.code=TENANT_LEAK_BLOCKED~",
     "tenantgate_denials_total.code=TENANT_LOOKUP_OVERLOADED~",
     "tenantgate_denials_total.code=TENANT_MANAGER_UNAVAILABLE~",
     "tenantgate_denials_total.code=TENANT_NOT_FOUND~",

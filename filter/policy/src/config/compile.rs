@@ -388,6 +388,7 @@ fn methods(names: Vec<String>, at: &Pointer, faults: &mut Faults) -> Option<Vec<
 fn modules(raw: Option<raw::RawModules>, service: Option<&Name>, at: &Pointer, faults: &mut Faults) -> Option<Modules> {
     let Some(raw) = raw else {
         return Some(Modules {
+            from_route: false,
             default: service.cloned(),
             routes: Vec::new(),
         });
@@ -407,6 +408,7 @@ fn modules(raw: Option<raw::RawModules>, service: Option<&Name>, at: &Pointer, f
         })
     });
     let modules = Modules {
+        from_route: true,
         default: default?,
         routes: routes?,
     };
