@@ -14,7 +14,7 @@
 //!    module (`/V1/transactions`, `/v1//transactions`, `/v1/transactions;x`, anything hazardous),
 //!    the tenant must have been granted that one too.
 //!
-//! Where the host has chosen a route whose metadata names a module, that is the module, and nothing else
+//! Where there are several modules and the host has chosen a route whose metadata names one, that is the module, and nothing else
 //! is read into the path; a name that cannot be one is refused (404).
 //!
 //! Only the path up to the first `?` is looked at, except for `#` and control bytes, which are
@@ -70,7 +70,9 @@ pub fn route(paths: &Paths, modules: &Modules, head: &RequestHead<'_>, node: &im
     if hazard.is_none() && may_be_public(head) && is_public(paths, method, path) {
         return Ok(Route::Public);
     }
-    if let Some(name) = node.route_module() {
+    if modules.from_route
+        && let Some(name) = node.route_module()
+    {
         let name = std::str::from_utf8(&name).ok();
         let module = name.and_then(Module::new).ok_or(Denial::RouteNotFound)?;
         let readings = Vec::new();

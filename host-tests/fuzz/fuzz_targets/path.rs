@@ -32,6 +32,7 @@ fn modules() -> Modules {
         module: name(module),
     });
     Modules {
+        from_route: true,
         default: Some(name("other")),
         routes: routes.collect(),
     }

@@ -109,6 +109,9 @@ pub struct PublicPath {
 /// `modules`. Without the block there is one module, named like the service.
 #[derive(Debug, Clone)]
 pub struct Modules {
+    /// Whether there is such a block: only then a route of the host may name the module. To ask for it
+    /// costs every request a call.
+    pub from_route: bool,
     /// The module of paths that no route covers; `None`: they are refused.
     pub default: Option<Module>,
     /// The first route that covers a path wins.

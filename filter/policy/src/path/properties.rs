@@ -38,6 +38,7 @@ fn paths(reject_hazardous: bool) -> Paths {
 fn modules_of(routes: &[(&str, &str)], default: Option<&str>) -> Modules {
     let module = |name: &str| Module::new(name).unwrap();
     Modules {
+        from_route: true,
         default: default.map(module),
         routes: routes
             .iter()

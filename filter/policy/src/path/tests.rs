@@ -16,6 +16,7 @@ fn paths() -> Paths {
 
 fn modules() -> Modules {
     Modules {
+        from_route: true,
         default: Some(Module::new("onboarding").unwrap()),
         routes: vec![ModuleRoute {
             prefix: Prefix::parse("/v1/transactions").unwrap(),
@@ -229,6 +230,7 @@ fn the_first_matching_route_names_the_module() {
     assert_eq!(module_of(b"/v1/transactions/%41"), "transaction", "the same either way");
     assert_eq!(module_of(b"/V1/Accounts;x//y"), "onboarding", "the same either way");
     let none = Modules {
+        from_route: true,
         default: None,
         ..modules()
     };
@@ -275,6 +277,7 @@ fn the_spelling_of_a_path_evades_no_grant() {
 #[test]
 fn servers_may_differ_in_which_route_they_take_first() {
     let modules = Modules {
+        from_route: true,
         default: Some(Module::new("other").unwrap()),
         routes: [
             ("/V1/t", "upper"),

@@ -196,6 +196,7 @@ fn brokers_of_the_wrong_shape_are_no_record_and_grant_nothing() {
 
 fn modules(names: &[&str]) -> Modules {
     Modules {
+        from_route: true,
         default: names.first().map(|name| module(name)),
         routes: names
             .iter()
