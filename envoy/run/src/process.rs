@@ -265,6 +265,14 @@ impl Envoy {
         self.admin.stats().await
     }
 
+    /// All that Envoy shows to a Prometheus.
+    ///
+    /// # Errors
+    /// When the admin interface does not answer.
+    pub async fn prometheus(&self) -> anyhow::Result<String> {
+        self.admin.prometheus().await
+    }
+
     /// One counter or gauge; 0 when Envoy does not know it (yet).
     ///
     /// # Errors
