@@ -1,4 +1,5 @@
-//! The bootstraps under `examples`: Envoy takes them as they are, and what they promise happens.
+//! The bootstraps under `examples`: Envoy takes them as they are, and what they promise happens. So it takes
+//! what the documents show of its own configuration.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,85 @@ async fn envoy_takes_every_bootstrap_as_it_is() -> anyhow::Result<()> {
         let judged = Envoy::validate(options(bootstrap)).await;
         judged.with_context(|| path.display().to_string())?;
     }
+    Ok(())
+}
+
+/// The YAML under a heading of a document, up to the next heading.
+fn shown(document: &str, heading: &str) -> anyhow::Result<Vec<Value>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(document);
+    let text = std::fs::read_to_string(path)?;
+    let (_, section) = text
+        .split_once(&format!("\n## {heading}\n"))
+        .context("no such heading")?;
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let blocks = section.split("```yaml\n").skip(1);
+    let blocks = blocks.filter_map(|block| block.split("```").next());
+    let read = |block| serde_norway::from_str(block).with_context(|| format!("{document}, {heading}: {block}"));
+    blocks.map(read).collect()
+}
+
+/// Puts what a document shows where it belongs: a list of HTTP filters, a list of routes, or members of the
+/// access log.
+fn put(bootstrap: &mut Bootstrap, block: Value) -> anyhow::Result<()> {
+    match block {
+        Value::Object(members) => {
+            let line = &mut bootstrap.hcm()["access_log"][0]["typed_config"]["log_format"]["json_format"];
+            let line = line.as_object_mut().context("the access log is JSON")?;
+            line.extend(members);
+        }
+        Value::Array(elements) => {
+            for mut element in elements {
+                if element["match"].is_object() {
+                    // Whatever cluster it names, this one is there.
+                    element["route"]["cluster"] = "upstream".into();
+                    bootstrap.routes().insert(0, element);
+                } else {
+                    bootstrap.filter_behind(element);
+                }
+            }
+        }
+        other => anyhow::bail!("this belongs nowhere: {other}"),
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn envoy_takes_what_the_documents_show_of_it() -> anyhow::Result<()> {
+    let sections = [
+        ("operations.md", "What Envoy can do with the tenant", 4),
+        ("configuration.md", "`modules`", 1),
+        ("configuration.md", "`paths`", 1),
+    ];
+    let mut bootstrap = Bootstrap::shipped()?.wasm(module()?);
+    for (document, heading, count) in sections {
+        let blocks = shown(document, heading)?;
+        ensure!(blocks.len() == count, "{document}, {heading}: {blocks:?}");
+        for block in blocks {
+            put(&mut bootstrap, block)?;
+        }
+    }
+    let mut options = options(bootstrap);
+    let key = ("TENANTGATE_EVENTS_KEY", "events-key-of-the-documents");
+    options.environment.insert(key.0.to_owned(), key.1.to_owned());
+    Envoy::validate(options).await?;
+    Ok(())
+}
+
+/// The documents' example of a plugin configuration, with keys in the place of those that it leaves out.
+#[tokio::test]
+async fn the_filter_takes_the_configuration_at_the_end_of_its_reference() -> anyhow::Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let text = std::fs::read_to_string(path)?;
+    let (_, example) = text.rsplit_once("```yaml\n").context("there is an example")?;
+    let example = example.split("```").next().unwrap_or_default();
+    let mut config: Value = serde_norway::from_str(&example.replace("keys: [ … ]", "keys: []"))?;
+    let keys = base_config(json!({}))?;
+    config["auth"]["issuers"][0]["jwks"] = keys["auth"]["issuers"][0]["jwks"].clone();
+    let bootstrap = Bootstrap::shipped()?
+        .wasm(module()?)
+        .plugin_config(&config.to_string())
+        .plugin_env("TENANTGATE_EVENTS_KEY", "events-key-of-the-documents");
+    Envoy::validate(options(bootstrap)).await?;
     Ok(())
 }
 
