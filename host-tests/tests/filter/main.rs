@@ -21,6 +21,7 @@ mod full_table;
 mod garbage;
 mod hostile;
 mod keys;
+mod logging;
 mod labels;
 mod lookups;
 mod memory;
