@@ -21,8 +21,8 @@ mod full_table;
 mod garbage;
 mod hostile;
 mod keys;
-mod logging;
 mod labels;
+mod logging;
 mod lookups;
 mod memory;
 mod node_cache;
@@ -31,6 +31,7 @@ mod races;
 mod rate;
 mod refusing_host;
 mod remains;
+mod scoping;
 mod secrets;
 mod signatures;
 #[path = "../corpus/tenant_manager.rs"]
