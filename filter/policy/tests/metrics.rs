@@ -1,5 +1,13 @@
 //! `docs/metrics.md` against the code: neither names a metric, a label or a value that the other does not have.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that meets the impossible should stop"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use tenant_policy::telemetry::{Counter, Decision, Gauge, Histogram, tenant_counter};
