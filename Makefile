@@ -66,11 +66,11 @@ demo: demo-tools wasm envoy ## a real Envoy enforces tenancy before your eyes (O
 	@exec cargo run -q --locked -p tenantgate -- demo $(if $(filter 1,$(ONCE)),--once)
 
 .PHONY: test
-test: test-tools wasm envoy redis ## all tests, in the tiny Envoy and in the real one
+test: test-tools wasm envoy redis prometheus ## all tests, in the tiny Envoy and in the real one
 	@exec python3 .ci/test.py
 
 .PHONY: test-counts
-test-counts: test-tools wasm envoy redis ## all tests, then commit-ready counts in .ci/test-counts
+test-counts: test-tools wasm envoy redis prometheus ## all tests, then commit-ready counts in .ci/test-counts
 	@exec python3 .ci/test.py --write-counts
 
 .PHONY: check
@@ -105,6 +105,10 @@ envoy: envoy-tools ## the pinned Envoy: target/envoy/…/envoy (ENVOY_BIN: that 
 .PHONY: redis
 redis: ## a Redis server for the tests of the bridge (REDIS_SERVER: that one instead)
 	@cli/fetch-redis.sh
+
+.PHONY: prometheus
+prometheus: ## Prometheus and promtool for the tests of the telemetry (PROMETHEUS, PROMTOOL: those instead)
+	@envoy/observability/fetch-prometheus.sh
 
 # --- parts of `make check` ---
 

@@ -12,6 +12,8 @@ use crate::host;
 pub(crate) struct Metrics {
     /// In the order of [`Counter::all`].
     counters: Vec<Cell<Id>>,
+    /// What a batched counter has moved by that the host has not heard of yet.
+    batch: Cell<Option<(Counter, u64)>>,
     /// The ids of a label by decision, ordered by label, for as many tenants as have one.
     tenants: RefCell<Vec<(Box<str>, ByDecision)>>,
     /// In the order of [`Gauge::ALL`].
@@ -43,6 +45,7 @@ impl Metrics {
         };
         Self {
             counters: Counter::all().map(counter).collect(),
+            batch: Cell::default(),
             tenants: RefCell::default(),
             gauges: Gauge::ALL
                 .iter()
@@ -58,6 +61,34 @@ impl Metrics {
     }
 
     pub(crate) fn add(&self, counter: Counter, by: u64) {
+        if !counter.is_batched() {
+            self.tell(counter, by);
+            return;
+        }
+        match self.batch.take() {
+            Some((other, before)) if other == counter => self.batch.set(Some((counter, before.saturating_add(by)))),
+            before => {
+                self.batch.set(Some((counter, by)));
+                if let Some((other, by)) = before {
+                    self.tell(other, by);
+                }
+            }
+        }
+    }
+
+    /// Whether the host has not heard of everything yet.
+    pub(crate) fn has_batch(&self) -> bool {
+        self.batch.get().is_some()
+    }
+
+    /// Tells the host what it has not heard of yet.
+    pub(crate) fn flush(&self) {
+        if let Some((counter, by)) = self.batch.take() {
+            self.tell(counter, by);
+        }
+    }
+
+    fn tell(&self, counter: Counter, by: u64) {
         let (Some(place), Ok(by @ 1..)) = (self.counters.get(counter.index()), i64::try_from(by)) else {
             return;
         };

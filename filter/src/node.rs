@@ -44,6 +44,16 @@ impl HostNode {
         self.has_bell
     }
 
+    /// Whether the host has not heard of every count yet.
+    pub(crate) fn has_batch(&self) -> bool {
+        self.metrics.has_batch()
+    }
+
+    /// Tells the host the counts that it has not heard of yet.
+    pub(crate) fn flush(&self) {
+        self.metrics.flush();
+    }
+
     /// Whether RSA and ECDSA signatures are checked by the host.
     pub(crate) fn has_native_signatures(&self) -> bool {
         self.native_signatures

@@ -23,6 +23,8 @@ use crate::waiting::{Waiter, Waiting};
 
 /// Counts the queues of all VMs of a node, so that each has a name of its own.
 const QUEUE_NUMBER_KEY: &str = "tenantgate.queue.number";
+/// How long the host may not have heard of what has been counted.
+const BATCH_MS: u64 = 1_000;
 /// Longest time between ticks that the host can be asked for.
 const MAX_TICK_MS: u64 = 60_000;
 
@@ -112,6 +114,7 @@ impl Root {
                     waiting: RefCell::default(),
                     calls: RefCell::default(),
                     ticks: Cell::default(),
+                    flush_due_ms: Cell::default(),
                     waiters_shown: Cell::default(),
                 });
                 worker.tick();
@@ -195,6 +198,8 @@ pub(crate) struct Worker {
     /// Token of a call under way → the errand that it is for.
     calls: RefCell<HashMap<u32, Errand>>,
     ticks: Cell<Ticks>,
+    /// When the host is told what has been counted.
+    flush_due_ms: Cell<Option<u64>>,
     /// What this worker has added to the gauge of waiting requests.
     waiters_shown: Cell<usize>,
 }
@@ -344,7 +349,10 @@ impl Worker {
             Step::Forward(mut forward) => {
                 let counters = std::mem::take(&mut forward.counters);
                 match exchange.forward(forward) {
-                    Ok(()) => self.count(&counters),
+                    Ok(()) => {
+                        self.count(&counters);
+                        self.flush_soon();
+                    }
                     Err((what, refused)) => self.give_up(exchange, what, refused),
                 }
             }
@@ -376,6 +384,15 @@ impl Worker {
             }
         }
         self.request_background(stream);
+    }
+
+    /// Sees to it that the host hears of what has been counted.
+    fn flush_soon(&self) {
+        if self.node.has_batch() && self.flush_due_ms.get().is_none() {
+            self.flush_due_ms
+                .set(Some(self.node.monotonic_ms().saturating_add(BATCH_MS)));
+            self.schedule();
+        }
     }
 
     pub(crate) fn count(&self, counters: &[Counter]) {
@@ -434,6 +451,8 @@ impl Worker {
     fn tick(&self) {
         // Whatever the host was asked for last, it goes on ticking at that period.
         self.ticks.set(Ticks::Unknown);
+        self.flush_due_ms.set(None);
+        self.node.flush();
         let overdue = self.waiting.borrow_mut().overdue(self.node.monotonic_ms());
         self.wake(overdue, Resumption::DeadlinePassed);
         let (errands, remarks) = self.engine.borrow_mut().tick(&self.node);
@@ -449,7 +468,11 @@ impl Worker {
     fn schedule(&self) {
         let engine_due = self.engine.borrow().due_ms();
         let waiting_due = self.waiting.borrow().next_deadline_ms();
-        let wanted = match [engine_due, waiting_due].into_iter().flatten().min() {
+        let wanted = match [engine_due, waiting_due, self.flush_due_ms.get()]
+            .into_iter()
+            .flatten()
+            .min()
+        {
             Some(due_ms) => Ticks::At(due_ms),
             None => Ticks::Off,
         };
@@ -480,6 +503,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         *self.waiting.borrow_mut() = Waiting::default();
         self.show_waiters();
+        self.node.flush();
     }
 }
 

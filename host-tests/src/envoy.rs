@@ -323,6 +323,16 @@ impl TinyEnvoy {
         pending.map(|(id, _)| *id).collect()
     }
 
+    /// All streams there have been, in the order in which each worker got them.
+    pub fn streams(&self) -> Vec<StreamId> {
+        self.node.lock().streams.keys().copied().collect()
+    }
+
+    /// All filter state that the plugin has set on a stream, by its names without `wasm.`.
+    pub fn all_filter_state(&self, stream: StreamId) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        self.node.lock().stream(stream).filter_state.all()
+    }
+
     /// Filter state that the plugin has set on a stream, by its name without `wasm.`.
     pub fn filter_state(&self, stream: StreamId, name: &str) -> Option<Vec<u8>> {
         let mut node = self.node.lock();

@@ -1,6 +1,6 @@
 //! Filter state: what a plugin sets by `proxy_set_property`, and how long it is kept.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use prost::Message;
 
@@ -91,6 +91,13 @@ impl FilterState {
 
     pub(crate) fn get(&self, name: &[u8]) -> Option<&Vec<u8>> {
         self.0.get(name).map(|(value, _)| value)
+    }
+
+    pub(crate) fn all(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let objects = self.0.iter();
+        objects
+            .map(|(name, (value, _))| (name.clone(), value.clone()))
+            .collect()
     }
 
     /// What of it the next pass of the request begins with.

@@ -89,6 +89,17 @@ impl Admin {
         Ok(numbers.map(|stat| (stat.name, stat.value)).collect())
     }
 
+    /// What a Prometheus reads.
+    pub(crate) async fn prometheus(&self) -> anyhow::Result<String> {
+        let response = self.client.get(self.url("/stats/prometheus")).send().await;
+        let response = response.and_then(reqwest::Response::error_for_status);
+        let text = match response {
+            Ok(response) => response.text().await,
+            Err(error) => Err(error),
+        };
+        text.context("the admin interface did not answer /stats/prometheus")
+    }
+
     async fn json<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let response = self.client.get(self.url(path)).send().await;
         let response = response.and_then(reqwest::Response::error_for_status);

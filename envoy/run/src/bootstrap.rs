@@ -102,6 +102,23 @@ impl Bootstrap {
         self
     }
 
+    /// Puts a filter right behind ours, in front of those that are there already.
+    ///
+    /// # Panics
+    /// When ours was taken out.
+    pub fn filter_behind(&mut self, filter: Value) {
+        let place = self.filter_place().expect("our filter is there");
+        if let Some(filters) = self.hcm()["http_filters"].as_array_mut() {
+            filters.insert(place + 1, filter);
+        }
+    }
+
+    /// The routes of the listener's one virtual host, for what has no method here.
+    pub fn routes(&mut self) -> &mut Vec<Value> {
+        let routes = &mut self.hcm()["route_config"]["virtual_hosts"][0]["routes"];
+        routes.as_array_mut().expect("the bootstrap has routes")
+    }
+
     /// Gives the cluster one endpoint, by address.
     ///
     /// # Errors
@@ -249,6 +266,18 @@ impl Bootstrap {
         self.cluster(cluster)?["typed_extension_protocol_options"][HTTP_OPTIONS] = json!({
             "@type": format!("type.googleapis.com/{HTTP_OPTIONS}"),
             "explicit_http_config": { "http_protocol_options": { "enable_trailers": enable } },
+        });
+        Ok(self)
+    }
+
+    /// Speaks HTTP/2 to the cluster, without asking whether it does.
+    ///
+    /// # Errors
+    /// When there is no cluster of that name.
+    pub fn http2(mut self, cluster: &str) -> anyhow::Result<Self> {
+        self.cluster(cluster)?["typed_extension_protocol_options"][HTTP_OPTIONS] = json!({
+            "@type": format!("type.googleapis.com/{HTTP_OPTIONS}"),
+            "explicit_http_config": { "http2_protocol_options": {} },
         });
         Ok(self)
     }

@@ -6,6 +6,7 @@
 //! * [`TenantManager`] and [`IdentityProvider`] answer as the corpus says ([`corpus::answer::Answer`]),
 //!   faults included.
 //! * [`Echo`] is an upstream that answers with what it saw.
+//! * [`Prometheus`] scrapes an Envoy, and [`promtool`] judges what it shows.
 //!
 //! Everything listens on loopback, on ports that the system chooses, so that any number of them run
 //! side by side. All of it needs a Tokio runtime with I/O and time enabled.
@@ -17,6 +18,7 @@ mod echo;
 mod listener_file;
 mod logs;
 mod process;
+mod prometheus;
 mod recorded;
 mod scripted;
 mod server;
@@ -27,5 +29,6 @@ pub use echo::Echo;
 pub use listener_file::ListenerFile;
 pub use logs::Logs;
 pub use process::{Envoy, Options, StartError, envoy_binary};
+pub use prometheus::{Prometheus, Rule, Series, promtool};
 pub use recorded::{Recorded, latin1};
 pub use scripted::{By, ByPath, ByTenant, IdentityProvider, Scripted, TenantManager};

@@ -48,11 +48,13 @@ pub struct Options {
     /// How long an updated listener still serves the connections that it has, and keeps what
     /// belongs to it; whole seconds.
     pub drain_time: Duration,
+    /// Variables that Envoy has in its environment besides our own.
+    pub environment: BTreeMap<String, String>,
 }
 
 impl Options {
     /// The Envoy of [`envoy_binary`], one worker, log levels `warning` and for the module `info`, ten
-    /// minutes to drain.
+    /// minutes to drain, our own environment.
     pub fn new(bootstrap: Bootstrap) -> Self {
         Self {
             binary: envoy_binary(),
@@ -61,6 +63,7 @@ impl Options {
             log_level: "warning".to_owned(),
             wasm_log_level: "info".to_owned(),
             drain_time: Duration::from_secs(600),
+            environment: BTreeMap::new(),
         }
     }
 }
@@ -152,12 +155,37 @@ impl Envoy {
         if !options.binary.is_file() {
             return Err(StartError::Missing(options.binary));
         }
-        let mut running = Running::spawn(&options).map_err(|error| StartError::Surroundings(error.into()))?;
+        let mut running = Running::spawn(&options, &[]).map_err(|error| StartError::Surroundings(error.into()))?;
         let started = timeout(START_DEADLINE, running.serving()).await;
         match started {
             Ok(Ok((admin, listeners))) => Self::of(running, admin, listeners).map_err(StartError::Surroundings),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(StartError::NotReady {
+                log: running.logs.lines(),
+            }),
+        }
+    }
+
+    /// Has Envoy judge its configuration, the plugin's included, without serving (`--mode validate`).
+    ///
+    /// # Errors
+    /// As [`Envoy::start`].
+    pub async fn validate(options: Options) -> Result<(), StartError> {
+        if !options.binary.is_file() {
+            return Err(StartError::Missing(options.binary));
+        }
+        let running = Running::spawn(&options, &["--mode", "validate"]);
+        let mut running = running.map_err(|error| StartError::Surroundings(error.into()))?;
+        let Ok(status) = timeout(START_DEADLINE, running.child.wait()).await else {
+            return Err(StartError::NotReady {
+                log: running.logs.lines(),
+            });
+        };
+        running.ended().await;
+        match status.map_err(|error| StartError::Surroundings(error.into()))? {
+            status if status.success() => Ok(()),
+            status => Err(StartError::Exited {
+                status,
                 log: running.logs.lines(),
             }),
         }
@@ -237,6 +265,14 @@ impl Envoy {
         self.admin.stats().await
     }
 
+    /// All that Envoy shows to a Prometheus.
+    ///
+    /// # Errors
+    /// When the admin interface does not answer.
+    pub async fn prometheus(&self) -> anyhow::Result<String> {
+        self.admin.prometheus().await
+    }
+
     /// One counter or gauge; 0 when Envoy does not know it (yet).
     ///
     /// # Errors
@@ -276,7 +312,7 @@ impl Envoy {
 }
 
 impl Running {
-    fn spawn(options: &Options) -> io::Result<Self> {
+    fn spawn(options: &Options, arguments: &[&str]) -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("envoy-run-").tempdir()?;
         let config = directory.path().join("bootstrap.json");
         std::fs::write(&config, options.bootstrap.to_json())?;
@@ -297,6 +333,8 @@ impl Running {
             .arg(options.drain_time.as_secs().to_string())
             // Without it processes of one machine would have to agree on numbers of shared memory.
             .arg("--disable-hot-restart")
+            .args(arguments)
+            .envs(&options.environment)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log_writer.try_clone()?)

@@ -372,6 +372,11 @@ impl Counter {
         !matches!(self, Self::Events(..) | Self::WouldDeny(_))
     }
 
+    /// Whether it moves with nearly every request, so that the host hears of it once in a second.
+    pub fn is_batched(self) -> bool {
+        self == Self::CacheLookups(Level::Local, CacheOutcome::Hit)
+    }
+
     /// The name under which the host knows the counter.
     pub fn name(self) -> String {
         match self {

@@ -3,7 +3,8 @@
 //! A file is a [`Suite`]. `config` members are JSON merge patches (RFC 7396) over the
 //! configuration in `base.yaml`, suite first, then case. Strings that become header names,
 //! header values, paths, bodies or raw parts of tokens are Latin-1: one character is one byte,
-//! so `"\xff"` is the byte 0xFF, which is not UTF-8.
+//! so `"\xff"` is the byte 0xFF, which is not UTF-8. `{a*250}` in any of them, and in names of members,
+//! stands for 250 letters `a` ([`crate::repeat`]).
 //!
 //! In a configuration and in an answer, `{ $keys: [name, …] }` stands for the JWK set of the named
 //! keys, `{ $jwk: { key: name, with: {…} } }` for one JWK under a merge patch, and

@@ -3,6 +3,7 @@
 //!
 //! * [`case`] is the shape of `host-tests/cases/*.yaml`.
 //! * [`mod@load`] reads the files, refuses the ones that make no sense and merges configurations.
+//! * [`repeat`] writes out what a file says in short.
 //! * [`mint`] makes the keys and tokens that cases name. It signs with aws-lc, never with the
 //!   crates that the filter verifies with.
 //! * [`jwt_authn`] is Envoy's own filter of that name, as far as cases need it.
@@ -20,6 +21,7 @@ pub mod jwt_authn;
 pub mod kept;
 pub mod load;
 pub mod mint;
+pub mod repeat;
 pub mod wire;
 
 pub use load::{Corpus, cases_dir, load, merged_config};

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::answer::Answer;
 use crate::case::{Base, Case, Expect, Request, Step, Suite, Token};
 use crate::mint::Keys;
+use crate::repeat::repeated;
 use crate::wire::latin1;
 
 /// Everything under `host-tests/cases`.
@@ -73,7 +74,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
         // By way of JSON, so that a step is written `request: …` and not as a YAML tag; and by
         // way of a YAML value first, because that refuses duplicate keys.
         let yaml: serde_norway::Value = serde_norway::from_str(&text)?;
-        let json = serde_json::to_value(yaml)?;
+        let json = repeated(serde_json::to_value(yaml)?)?;
         Ok(serde_path_to_error::deserialize(json)?)
     };
     parse().with_context(|| path.display().to_string())

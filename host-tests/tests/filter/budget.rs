@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
+use tiny_envoy::{Answer, PeerRequest};
 
-use crate::world::{ACCOUNTS, World, world};
+use crate::world::{ACCOUNTS, World, config, world};
 
 /// The most hostcalls of a warm request: tenant header set, two keys scoped.
 const WARM: u64 = 8;
@@ -23,6 +24,8 @@ fn assert_within(calls: &BTreeMap<&'static str, u64>, budget: u64) {
 fn a_warm_request_stays_within_its_hostcalls() {
     let mut world = world(json!({}));
     world.run("acme").forwarded();
+    // The first hit of a second asks for the tick at which all of them are counted.
+    world.run("acme").forwarded();
     let stream = world
         .request("GET", "acme")
         .header("x-routing-key", "orders.created")
@@ -39,6 +42,77 @@ fn a_warm_request_stays_within_its_hostcalls() {
         [b"tenant:acme:session".as_slice()]
     );
     assert_within(&world.envoy.hostcalls_of(stream), WARM);
+}
+
+#[test]
+fn what_others_are_told_costs_a_hostcall_each_and_nothing_where_they_are_not() {
+    let cost = |properties: bool| {
+        let mut world = world(json!({ "scope": { "properties": properties } }));
+        for _ in 0..2 {
+            world.run("acme").forwarded();
+        }
+        let stream = world.ask("acme", 0);
+        world.envoy.outcome(stream).forwarded();
+        world.envoy.hostcalls_of(stream)
+    };
+    let (without, with) = (cost(false), cost(true));
+    let sum = |calls: &BTreeMap<&'static str, u64>| calls.values().sum::<u64>();
+    assert_eq!(with.get("proxy_set_property"), Some(&3));
+    assert_eq!(without.get("proxy_set_property"), None);
+    assert_eq!(sum(&with), sum(&without) + 3, "{with:#?} {without:#?}");
+}
+
+/// The hostcalls that a warm request makes for its response.
+fn for_the_response(patch: serde_json::Value, path: &str) -> BTreeMap<&'static str, u64> {
+    let config = config(patch);
+    let mut world = World::start(&config, |builder| {
+        builder.upstream(|_: &PeerRequest| {
+            Answer::json(200, "{}")
+                .header("x-storage-key", "acme/a")
+                .trailer("x-storage-key", "acme/b")
+        })
+    });
+    for _ in 0..2 {
+        world.run("acme").forwarded();
+    }
+    let bearer = world.bearer("acme");
+    let stream = world.envoy.get(path).header("authorization", bearer).send();
+    world.envoy.outcome(stream).forwarded();
+    let before = world.envoy.hostcalls_of(stream);
+    world.envoy.settle();
+    assert!(world.envoy.is_finished(stream));
+    let mut calls = world.envoy.hostcalls_of(stream);
+    calls.retain(|name, made| {
+        *made -= before.get(name).copied().unwrap_or_default();
+        *made > 0
+    });
+    calls
+}
+
+#[test]
+fn a_response_costs_nothing_where_nothing_is_done_to_it() {
+    let guard = json!([{ "name": "x-storage-key", "kind": "storage_key" }]);
+    assert_eq!(for_the_response(json!({}), ACCOUNTS), BTreeMap::new());
+    let limited = json!({ "rate_limit": { "requests_per_second": 100 } });
+    assert_eq!(for_the_response(limited, ACCOUNTS), BTreeMap::new());
+    let guarded = json!({ "scope": { "response": guard } });
+    assert_eq!(for_the_response(guarded.clone(), "/health"), BTreeMap::new());
+    // Head and trailers are read and edited once.
+    let expected = BTreeMap::from([("proxy_get_header_map_pairs", 2), ("proxy_replace_header_map_value", 2)]);
+    assert_eq!(for_the_response(guarded, ACCOUNTS), expected);
+}
+
+#[test]
+fn a_limited_request_reads_and_writes_its_bucket_once() {
+    let mut world = world(json!({ "rate_limit": { "requests_per_second": 1000, "burst": 100 } }));
+    for _ in 0..2 {
+        world.run("acme").forwarded();
+    }
+    let stream = world.ask("acme", 0);
+    world.envoy.outcome(stream).forwarded();
+    let calls = world.envoy.hostcalls_of(stream);
+    assert_eq!(calls.get("proxy_get_shared_data"), Some(&1));
+    assert_eq!(calls.get("proxy_set_shared_data"), Some(&1));
 }
 
 #[test]

@@ -160,8 +160,14 @@ fn a_record_counts_as_a_connection_and_each_forwarded_request_as_a_message() {
     assert_eq!(moved(&world, &before), one_each(&cold));
     let before = world.envoy.metrics();
     world.run("acme").forwarded();
+    assert_eq!(moved(&world, &before), one_each(&[messages]));
+    world.envoy.advance(Duration::from_secs(1));
     let warm = [messages, "tenantgate_cache_lookups_total.level=local~.outcome=hit~"];
-    assert_eq!(moved(&world, &before), one_each(&warm));
+    assert_eq!(
+        moved(&world, &before),
+        one_each(&warm),
+        "hits are counted once in a second"
+    );
 }
 
 #[test]

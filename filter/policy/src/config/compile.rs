@@ -76,8 +76,8 @@ struct Faults {
     /// Whether missing requirements are faults.
     demanding: bool,
     list: Vec<ConfigError>,
-    /// Places that the environment has filled, each with what did.
-    filled: Vec<(Pointer, String)>,
+    /// Places that the environment has filled, each with the variable that did.
+    filled: Vec<(Pointer, &'static str)>,
     warnings: Vec<ConfigError>,
     /// Headers that have a meaning already.
     claimed: Vec<HeaderName>,
@@ -100,8 +100,8 @@ impl Faults {
     fn traced(&self, pointer: &Pointer, problem: Problem) -> Problem {
         let filled = self.filled.iter().find(|(place, _)| place.touches(pointer));
         match (filled, problem) {
-            (Some((_, origin)), Problem::Unacceptable { found, accepted }) => Problem::Unacceptable {
-                found: format!("{found} ({origin})"),
+            (Some((_, name)), Problem::Unacceptable { found, accepted }) => Problem::Unacceptable {
+                found: format!("{found} (the environment variable {name})"),
                 accepted,
             },
             (_, problem) => problem,
@@ -330,7 +330,7 @@ fn config(raw: RawConfig, faults: &mut Faults, env: &Environment) -> Option<Conf
         scope,
         telemetry: telemetry?,
         events: events?,
-        errors: errors?,
+        errors,
     })
 }
 

@@ -32,6 +32,11 @@ impl Pointer {
         Self(format!("{}/{member}", self.0))
     }
 
+    /// The pointer that stands there, all of it in names of ours.
+    pub(super) fn to(text: &'static str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// No pointer at all: the name of an environment variable, about which there is something to say.
     pub(super) fn variable(name: &str) -> Self {
         Self(shown(name))

@@ -76,29 +76,26 @@ codes! {
 }
 
 impl Code {
-    /// Those that `errors.overrides` may name. What the senders of events get, and what is the host's
-    /// fault, is nobody's to reword.
-    pub fn overridable() -> impl Iterator<Item = Self> {
-        Self::ALL.iter().copied().filter(|code| match code {
-            Self::EventsUnauthorized | Self::EventsMalformed | Self::EventsNotTaken | Self::InternalError => false,
-            Self::PathRejected
-            | Self::KeyRejected
-            | Self::TenantIdRequired
-            | Self::TokenInvalid
-            | Self::TenantIdInvalid
-            | Self::TenantSuspended
-            | Self::TenantAccessDenied
-            | Self::TenantNotFound
-            | Self::RouteNotFound
-            | Self::TenantNotProvisioned
-            | Self::TenantSchemaInvalid
-            | Self::TenantRateLimited
-            | Self::TenantLeakBlocked
-            | Self::ServiceNotConfigured
-            | Self::TenantManagerUnavailable
-            | Self::CircuitOpen
-            | Self::KeysUnavailable
-            | Self::TenantLookupOverloaded => true,
-        })
-    }
+    /// Those that `errors.overrides` may name: all but what the senders of events get, and what is the
+    /// host's fault. That is nobody's to reword.
+    pub const OVERRIDABLE: &[Self] = &[
+        Self::PathRejected,
+        Self::KeyRejected,
+        Self::TenantIdRequired,
+        Self::TokenInvalid,
+        Self::TenantIdInvalid,
+        Self::TenantSuspended,
+        Self::TenantAccessDenied,
+        Self::TenantNotFound,
+        Self::RouteNotFound,
+        Self::TenantNotProvisioned,
+        Self::TenantSchemaInvalid,
+        Self::TenantRateLimited,
+        Self::TenantLeakBlocked,
+        Self::ServiceNotConfigured,
+        Self::TenantManagerUnavailable,
+        Self::CircuitOpen,
+        Self::KeysUnavailable,
+        Self::TenantLookupOverloaded,
+    ];
 }

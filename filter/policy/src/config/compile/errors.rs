@@ -3,79 +3,67 @@
 use super::*;
 use crate::denial::Code;
 
-pub(super) fn errors(raw: raw::RawErrors, at: &Pointer, faults: &mut Faults) -> Option<Errors> {
+/// The overrides; what cannot be one is a fault, and left out.
+pub(super) fn errors(raw: raw::RawErrors, at: &Pointer, faults: &mut Faults) -> Errors {
     let at = at.child("overrides");
-    let overrides = all(raw.overrides.unwrap_or_default().0, |_, (name, raw)| {
+    let mut overrides = Vec::new();
+    for (name, raw) in raw.overrides.unwrap_or_default().0 {
         let at = at.child(&name);
-        let known = Code::overridable().find(|code| code.as_str() == name);
-        if known.is_none() {
-            let names: Vec<_> = Code::overridable().map(|code| quoted(code.as_str())).collect();
-            faults.push(
-                at.clone(),
-                unacceptable("no code that can be overridden", &names.join(", ")),
-            );
+        match Code::OVERRIDABLE.iter().find(|code| code.as_str() == name) {
+            Some(code) => overrides.push((*code, one(raw, &at, faults))),
+            None => {
+                let names: Vec<_> = Code::OVERRIDABLE.iter().map(|code| quoted(code.as_str())).collect();
+                faults.push(at, unacceptable("no code that can be overridden", &names.join(", ")));
+            }
         }
-        let by = one(raw, &at, faults);
-        Some((known?, by?))
-    });
-    overrides.map(Errors::new)
+    }
+    Errors::new(overrides)
 }
 
-fn one(raw: raw::RawOverride, at: &Pointer, faults: &mut Faults) -> Option<Override> {
-    if raw.status.is_none() && raw.code.is_none() && raw.title.is_none() && raw.message.is_none() {
-        return faults.refuse(
-            at.clone(),
-            "nothing to override",
-            "one or more of `status`, `code`, `title` and `message`",
-        );
+fn one(raw: raw::RawOverride, at: &Pointer, faults: &mut Faults) -> Override {
+    let raw::RawOverride {
+        status,
+        code,
+        title,
+        message,
+    } = raw;
+    if status.is_none() && code.is_none() && title.is_none() && message.is_none() {
+        let accepted = "one or more of `status`, `code`, `title` and `message`";
+        faults.push(at.clone(), unacceptable("nothing to override", accepted));
     }
-    let status = match raw.status {
-        None => Some(None),
-        some => faults.number(at.child("status"), some, 0, 400..=599).map(Some),
+    let is_line = |text: &str| !text.contains(char::is_control);
+    let mut text = |member, text: Option<String>, longest, passes: fn(&str) -> bool, accepted| {
+        let fits = |text: &str| (1..=longest).contains(&characters(text)) && passes(text);
+        if let Some(text) = text.as_deref().filter(|text| !fits(text)) {
+            faults.push(at.child(member), unacceptable(quoted(text), accepted));
+        }
+        text
     };
-    let code = optional(
-        raw.code,
-        at.child("code"),
-        faults,
-        "1 to 64 visible ASCII characters",
-        |code| code.len() <= 64 && code.bytes().all(|b| b.is_ascii_graphic()),
-    );
-    let title = optional(
-        raw.title,
-        at.child("title"),
-        faults,
+    let is_word = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
+    let code = text("code", code, 64, is_word, "1 to 64 visible ASCII characters");
+    let title = text(
+        "title",
+        title,
+        128,
+        is_line,
         "1 to 128 characters, no control characters",
-        |title| is_line(title, 128),
     );
-    let message = optional(
-        raw.message,
-        at.child("message"),
-        faults,
+    let message = text(
+        "message",
+        message,
+        512,
+        is_line,
         "1 to 512 characters, no control characters",
-        |message| is_line(message, 512),
     );
-    Some(Override {
-        status: status?,
-        code: code?,
-        title: title?,
-        message: message?,
-    })
-}
-
-/// A text that need not be there, and if it is, is not empty and passes.
-fn optional(
-    text: Option<String>,
-    at: Pointer,
-    faults: &mut Faults,
-    accepted: &str,
-    passes: fn(&str) -> bool,
-) -> Option<Option<String>> {
-    match text {
-        Some(text) if text.is_empty() || !passes(&text) => faults.refuse(at, quoted(&text), accepted),
-        text => Some(text),
+    Override {
+        status: status.and_then(|status| faults.number(at.child("status"), Some(status), 0, 400..=599)),
+        code,
+        title,
+        message,
     }
 }
 
-fn is_line(text: &str, longest: usize) -> bool {
-    text.chars().count() <= longest && !text.contains(char::is_control)
+/// How many characters a text has: as many as bytes that begin one.
+fn characters(text: &str) -> usize {
+    text.bytes().filter(|b| b & 0b1100_0000 != 0b1000_0000).count()
 }

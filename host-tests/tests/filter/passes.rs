@@ -1,0 +1,228 @@
+//! Requests that an internal redirect sends through the filter again, and what it leaves with the host to
+//! know them by: on hosts that refuse it, and where something changes between the passes.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use tiny_envoy::{Answer, Builder, Outcome, PeerRequest, StreamId};
+
+use crate::world::{ACCOUNTS, World, config, denied, ms, with_events};
+
+const INTERNAL_ERRORS: &str = "tenantgate_denials_total.code=INTERNAL_ERROR~";
+const PASS: &str = "tenantgate_pass";
+const ORIGINAL_URL: &str = "x-envoy-original-url";
+
+/// An upstream that redirects everything but `/second`, after a while.
+fn redirecting(config: &Value, tune: impl FnOnce(Builder) -> Builder) -> World {
+    World::start(config, |builder| {
+        tune(builder.internal_redirects(1).upstream(|request: &PeerRequest| {
+            if request.path() == "/second" {
+                Answer::status(200)
+            } else {
+                let there = Answer::status(302).header("location", "http://tiny.example/second");
+                there.after(ms(100))
+            }
+        }))
+    })
+}
+
+impl World {
+    /// Sends a request of a tenant with these field lines through its first pass.
+    #[track_caller]
+    fn first_pass(&mut self, tenant: &str, lines: &[(&str, &str)]) -> StreamId {
+        let mut request = self.request("GET", tenant);
+        for (name, value) in lines {
+            request = request.header(name, value);
+        }
+        let stream = request.send();
+        assert!(matches!(self.envoy.decide(stream), Outcome::Forwarded(_)));
+        stream
+    }
+
+    /// What becomes of the second pass of a request that has had its first.
+    #[track_caller]
+    fn second_pass(&mut self, first: StreamId) -> (StreamId, Outcome) {
+        self.envoy.advance(ms(100));
+        let second = self.envoy.redirected(first).expect("it was redirected");
+        (second, self.envoy.decide(second))
+    }
+}
+
+fn rejected() -> (u16, String) {
+    (400, "KEY_REJECTED".to_owned())
+}
+
+fn internal_error() -> (u16, String) {
+    (500, "INTERNAL_ERROR".to_owned())
+}
+
+#[test]
+fn a_tenant_that_is_suspended_between_the_passes_does_not_get_through_the_second() {
+    let mut world = redirecting(&with_events(json!({})), |builder| builder);
+    let first = world.first_pass("acme", &[("x-redis-key", "k")]);
+    world.told(0, &json!({ "type": "tenant.suspended", "tenantId": "acme" }));
+    let (second, outcome) = world.second_pass(first);
+    assert_eq!(denied(outcome), (403, "TENANT_SUSPENDED".to_owned()));
+    assert!(world.envoy.upstream_saw(second).is_none());
+    world.assert_healthy();
+}
+
+#[test]
+fn a_second_pass_waits_for_a_lookup_like_any_request_and_keeps_its_keys() {
+    let cache = json!({ "ttl_seconds": 1, "stale_while_revalidate_seconds": 0, "stale_if_error_seconds": 0 });
+    let config = config(json!({ "tenant_manager": { "cache": cache } }));
+    let mut world = World::start(&config, |builder| {
+        builder
+            .internal_redirects(1)
+            .upstream(|request: &PeerRequest| match request.path().as_str() {
+                "/second" => Answer::status(200),
+                _ => Answer::status(302)
+                    .header("location", "http://tiny.example/second")
+                    .after(ms(10_000)),
+            })
+    });
+    let first = world.first_pass("acme", &[("x-redis-key", "k"), ("x-redis-key", "l")]);
+    assert_eq!(world.asked(), 1);
+    world.slow_record("acme", "any", 300);
+    world.envoy.advance(ms(10_000));
+    let second = world.envoy.redirected(first).expect("it was redirected");
+    assert_eq!(world.envoy.outcome(second), Outcome::Pending);
+    let request = world.envoy.decide(second).forwarded();
+    assert_eq!(
+        request.headers.get_all("x-redis-key"),
+        [b"tenant:acme:k".as_slice(), b"tenant:acme:l"]
+    );
+    assert_eq!(request.headers.get_all("x-tenant-id"), [b"acme"]);
+    assert_eq!(world.asked(), 1);
+    world.assert_healthy();
+}
+
+#[test]
+fn nothing_is_remembered_of_a_request_of_which_nothing_was_scoped() {
+    let mut world = redirecting(&config(json!({})), |builder| builder);
+    let first = world.first_pass("acme", &[]);
+    assert_eq!(world.envoy.all_filter_state(first), BTreeMap::new());
+    let (_, outcome) = world.second_pass(first);
+    outcome.forwarded();
+}
+
+#[test]
+fn what_is_remembered_is_the_tenant_and_nothing_else() {
+    let mut world = redirecting(&config(json!({})), |builder| builder);
+    let first = world.first_pass("acme", &[("x-redis-key", "k")]);
+    let remembered = BTreeMap::from([(PASS.into(), b"acme".to_vec())]);
+    assert_eq!(world.envoy.all_filter_state(first), remembered);
+    let (second, outcome) = world.second_pass(first);
+    outcome.forwarded();
+    assert_eq!(world.envoy.all_filter_state(second), remembered);
+}
+
+#[test]
+fn what_is_remembered_is_looked_at_only_behind_a_redirect() {
+    let mut world = World::start(&config(json!({})), |builder| builder);
+    let request = world.request("GET", "acme").property(&[PASS], "globex");
+    let outcome = request.header("x-redis-key", "tenant:globex:k").run();
+    let request = outcome.forwarded();
+    assert_eq!(request.headers.get_all("x-tenant-id"), [b"acme"]);
+    assert_eq!(
+        request.headers.get_all("x-redis-key"),
+        [b"tenant:acme:tenant:globex:k".as_slice()]
+    );
+}
+
+#[test]
+fn a_tenant_that_cannot_be_one_was_not_remembered_by_us() {
+    let mut world = World::start(&config(json!({})), |builder| builder);
+    for garbage in [b"".as_slice(), b"a b", b"\xff", b"../x", &[b'a'; 257]] {
+        let request = world.request("GET", "acme").header(ORIGINAL_URL, "http://x/");
+        let outcome = request.property(&[PASS], garbage).run();
+        assert_eq!(denied(outcome), internal_error(), "{}", garbage.escape_ascii());
+    }
+    world.assert_healthy();
+}
+
+#[test]
+fn a_host_that_keeps_nothing_for_a_second_pass_refuses_what_may_have_been_scoped() {
+    let mut world = redirecting(&config(json!({})), |builder| {
+        builder.without_foreign_function("declare_property")
+    });
+    let first = world.first_pass("acme", &[("x-redis-key", "k")]);
+    assert_eq!(
+        world.envoy.all_filter_state(first),
+        BTreeMap::new(),
+        "it would not last"
+    );
+    let (second, outcome) = world.second_pass(first);
+    assert_eq!(denied(outcome), rejected());
+    assert!(world.envoy.upstream_saw(second).is_none());
+    // Where nothing can have been scoped, it is asked for its token again.
+    let first = world.first_pass("acme", &[]);
+    let (_, outcome) = world.second_pass(first);
+    assert_eq!(outcome.forwarded().headers.get_all("x-tenant-id"), [b"acme"]);
+    // Nor can a client have itself taken for somebody who was here before.
+    let forged = world.request("GET", "acme").header(ORIGINAL_URL, "http://x/");
+    let outcome = forged.header("x-redis-key", "tenant:globex:k").run();
+    assert_eq!(denied(outcome), rejected());
+    world.assert_healthy();
+}
+
+#[test]
+fn such_a_host_scopes_what_comes_for_the_first_time() {
+    let mut world = World::start(&config(json!({})), |builder| {
+        builder.without_foreign_function("declare_property")
+    });
+    let outcome = world.request("GET", "acme").header("x-redis-key", "k").run();
+    let request = outcome.forwarded();
+    assert_eq!(request.headers.get_all("x-redis-key"), [b"tenant:acme:k".as_slice()]);
+}
+
+#[test]
+fn a_host_that_takes_no_properties_gets_no_request_that_would_need_one() {
+    let mut world = redirecting(&config(json!({})), |builder| {
+        builder.restrict_capability("proxy_set_property")
+    });
+    let stream = world.request("GET", "acme").header("x-redis-key", "k").send();
+    let outcome = world.envoy.decide(stream);
+    assert_eq!(denied(outcome), internal_error());
+    assert!(world.envoy.upstream_saw(stream).is_none());
+    assert_eq!(world.envoy.metric(INTERNAL_ERRORS), Some(1));
+    // Nothing has to be remembered of this one.
+    let first = world.first_pass("acme", &[]);
+    let (_, outcome) = world.second_pass(first);
+    outcome.forwarded();
+    world.assert_healthy();
+}
+
+#[test]
+fn on_such_a_host_nothing_is_forwarded_that_others_are_to_be_told_of() {
+    let config = config(json!({ "scope": { "properties": true } }));
+    let mut world = World::start(&config, |builder| builder.restrict_capability("proxy_set_property"));
+    let stream = world.ask("acme", 0);
+    let outcome = world.envoy.decide(stream);
+    assert_eq!(denied(outcome), internal_error());
+    assert!(world.envoy.upstream_saw(stream).is_none());
+    let public = world.envoy.get("/health").send();
+    assert_eq!(denied(world.envoy.decide(public)), internal_error());
+    assert!(world.envoy.upstream_saw(public).is_none());
+    // A denial is one all the same.
+    let refused = world.envoy.get(ACCOUNTS).run();
+    assert_eq!(denied(refused), (401, "TENANT_ID_REQUIRED".to_owned()));
+    world.assert_healthy();
+}
+
+#[test]
+fn others_are_told_before_the_head_is_edited() {
+    let config = config(json!({ "scope": { "properties": true } }));
+    let mut world = World::start(&config, |builder| {
+        // The first edit of a request without anything to take out fails.
+        builder.restrict_capability("proxy_replace_header_map_value")
+    });
+    let stream = world.request("GET", "acme").header("x-redis-key", "k").send();
+    let outcome = world.envoy.decide(stream);
+    assert_eq!(denied(outcome), internal_error());
+    let told = |name| world.envoy.filter_state(stream, name);
+    assert_eq!(told("tenant_id"), Some(b"acme".to_vec()));
+    assert_eq!(told("tenant_module"), Some(b"onboarding".to_vec()));
+    assert_eq!(told(PASS), Some(b"acme".to_vec()));
+    world.assert_healthy();
+}
