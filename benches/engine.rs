@@ -6,18 +6,24 @@ use corpus::case::Token;
 use corpus::mint::Keys;
 use criterion::{Criterion, criterion_group, criterion_main};
 use serde_json::json;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use tenant_policy::config::{self, Plugin};
 use tenant_policy::engine::Engine;
 use tenant_policy::errand::Answer;
 use tenant_policy::flow::{RequestFlow, Step};
-use tenant_policy::node::{Node, SignatureCheck};
+use tenant_policy::node::{Node, NotWritten, Shared, SignatureCheck, Version};
 use tenant_policy::request::{Field, RequestHead};
 
 const NOW: u64 = 1_800_000_000;
 
-/// A node whose time stands still, which counts nothing and checks no signature.
-struct StillNode;
+/// A node whose time stands still, which counts nothing and checks no signature. Its bell never rings:
+/// what it shares is not read again.
+#[derive(Default)]
+struct StillNode {
+    store: RefCell<BTreeMap<String, (u32, Vec<u8>)>>,
+}
 
 impl Node for StillNode {
     fn realtime_ms(&self) -> u64 {
@@ -30,6 +36,25 @@ impl Node for StillNode {
 
     fn random(&self) -> u32 {
         0
+    }
+
+    fn shared(&self, key: &str) -> Shared {
+        let store = self.store.borrow();
+        store.get(key).map_or(Shared::NOTHING, |(version, value)| Shared {
+            value: value.clone(),
+            version: Version(*version),
+        })
+    }
+
+    fn share(&self, key: &str, value: &[u8], _: Version) -> Result<(), NotWritten> {
+        let mut store = self.store.borrow_mut();
+        let version = store.get(key).map_or(1, |(version, _)| version + 1);
+        store.insert(key.to_owned(), (version, value.to_vec()));
+        Ok(())
+    }
+
+    fn bell(&self) -> Option<u64> {
+        Some(0)
     }
 
     fn verify_signature(&self, _: &SignatureCheck<'_>) -> Option<bool> {
@@ -87,7 +112,7 @@ fn warm(c: &mut Criterion) {
     let verified = keys.map(|key| (key, 0, format!("warm tenant, {key} verified")));
     let remembered = ("main-rs256", 1, "warm tenant, token remembered".to_owned());
     for (key, remembers, name) in verified.into_iter().chain([remembered]) {
-        let mut engine = engine(remembers);
+        let (mut engine, node) = (engine(remembers), StillNode::default());
         let made = json!({ "tenant": "acme", "key": key });
         let token = Token::Made(serde_json::from_value(made).expect("a token"));
         let token = Keys::shared().token(&token, NOW).expect("a token");
@@ -96,19 +121,19 @@ fn warm(c: &mut Criterion) {
         let head = RequestHead::new(&fields);
         if let Step::Wait {
             begins: Some(lookup), ..
-        } = RequestFlow::start(&mut engine, &head, &StillNode)
+        } = RequestFlow::start(&mut engine, &head, &node)
         {
-            engine.question(lookup, &StillNode);
+            engine.question(lookup, &node);
             let answer = Answer::Http {
                 status: 200,
                 retry_after_seconds: None,
                 body: Some(br#"{"id":"acme","databases":{"ledger":{}}}"#),
             };
-            engine.answered(lookup, answer, &StillNode);
+            engine.answered(lookup, answer, &node);
         }
         c.bench_function(&name, |b| {
             b.iter(|| {
-                let step = RequestFlow::start(&mut engine, black_box(&head), &StillNode);
+                let step = RequestFlow::start(&mut engine, black_box(&head), &node);
                 assert!(matches!(step, Step::Forward { .. }));
             });
         });
@@ -116,7 +141,7 @@ fn warm(c: &mut Criterion) {
 }
 
 fn without_a_token(c: &mut Criterion) {
-    let mut engine = engine(0);
+    let (mut engine, node) = (engine(0), StillNode::default());
     for (name, path) in [
         ("public path", &b"/health/live"[..]),
         ("refused path", b"/a/%252e%252e/b"),
@@ -125,7 +150,7 @@ fn without_a_token(c: &mut Criterion) {
         let fields = request(path, b"");
         let head = RequestHead::new(&fields);
         c.bench_function(name, |b| {
-            b.iter(|| RequestFlow::start(&mut engine, black_box(&head), &StillNode))
+            b.iter(|| RequestFlow::start(&mut engine, black_box(&head), &node))
         });
     }
 }

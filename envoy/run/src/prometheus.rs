@@ -31,7 +31,6 @@ pub struct Prometheus {
     child: Child,
     address: SocketAddr,
     client: reqwest::Client,
-    logs: Logs,
     reader: JoinHandle<()>,
     /// Its configuration and its data.
     _directory: TempDir,
@@ -134,7 +133,6 @@ impl Prometheus {
             child,
             address,
             client,
-            logs,
             reader,
             _directory: directory,
         })
@@ -190,11 +188,6 @@ impl Prometheus {
         let url = format!("http://{}/api/v1/rules", self.address);
         let rules: Rules = self.json(reqwest::Url::parse(&url)?).await?;
         Ok(rules.groups.into_iter().flat_map(|group| group.rules).collect())
-    }
-
-    /// What it logs.
-    pub fn logs(&self) -> &Logs {
-        &self.logs
     }
 
     /// Kills it and returns when it has ended.

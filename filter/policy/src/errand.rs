@@ -66,7 +66,7 @@ impl Errand {
 }
 
 /// What a request waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Awaited {
     /// The end of a lookup.
     Lookup(LookupId),

@@ -6,11 +6,14 @@
 //! spirit). Unpaired surrogate escapes, invalid UTF-8, trailing bytes and nesting deeper than
 //! 128 are errors too; those come with `serde_json`.
 
+mod shape;
+
 use std::fmt;
-use std::marker::PhantomData;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+
+pub(crate) use self::shape::{Shape, read};
 
 /// Reads one JSON document and refuses duplicate member names at any depth.
 ///
@@ -93,35 +96,6 @@ impl<'de> Visitor<'de> for StrictVisitor {
         }
         Ok(Value::Object(members))
     }
-}
-
-/// Reads a `T` from a JSON object and from nothing else. Serde by itself also takes a list for a
-/// struct, member by member: `[]` would be an object that leaves everything out.
-pub(crate) struct Object<T>(pub(crate) T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(de::value::MapAccessDeserializer::new(entries)).map(Object)
-            }
-        }
-
-        deserializer.deserialize_map(ObjectVisitor(PhantomData))
-    }
-}
-
-/// For `deserialize_with`: an optional member that is an object; `null` is none.
-pub(crate) fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(value)| value))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tenant_policy::denial::Code;
 use tenant_policy::telemetry::{Counter, Decision, Gauge, Histogram, tenant_counter};
 
 const REFERENCE: &str = include_str!("../../../docs/metrics.md");
@@ -193,4 +194,14 @@ fn every_tag_is_made_a_label() {
 fn the_reference_says_how_many_series_there_are() {
     let series = Counter::all().count() + Gauge::ALL.len() + histograms().len() * SERIES_OF_A_HISTOGRAM;
     assert!(REFERENCE.contains(&format!("at most {series} series")), "{series}");
+}
+
+#[test]
+fn the_runbook_has_a_row_for_every_code_with_its_status() {
+    let rows = rows(OPERATIONS);
+    for code in Code::ALL {
+        let mut row = rows.iter().filter(|(word, _)| *word == code.as_str());
+        let (_, cells) = row.next().unwrap_or_else(|| panic!("no row about {}", code.as_str()));
+        assert_eq!(cells[0], code.status().to_string(), "{}", code.as_str());
+    }
 }

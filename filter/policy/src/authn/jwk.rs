@@ -1,12 +1,10 @@
 //! One JSON Web Key (RFC 7517 §4, RFC 7518 §6, RFC 8037 §2): from its members to a [`Key`].
 
-use std::borrow::Cow;
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jwt_compact::alg::{Ed25519, Es256, Rsa};
-use jwt_compact::jwk::JsonWebKey;
 use p256::pkcs8::EncodePublicKey;
+use rsa::BigUint;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
@@ -117,52 +115,40 @@ fn rsa(members: &Map<String, Value>) -> Result<Loaded, Unusable> {
     if !odd(&modulus) || !odd(&exponent) || bit_length(&exponent) < 2 {
         return Err(INVALID);
     }
-    let jwk = JsonWebKey::Rsa {
-        modulus: Cow::Owned(modulus),
-        public_exponent: Cow::Owned(exponent),
-        private_parts: None,
-    };
-    let key = VerifyingKey::<Rsa>::try_from(&jwk).map_err(|_| INVALID)?;
+    let [modulus, exponent] = [modulus, exponent].map(|number| BigUint::from_bytes_be(&number));
+    let key = VerifyingKey::<Rsa>::new(modulus, exponent).map_err(|_| INVALID)?;
     let public = der(&key).ok_or(INVALID)?;
     Ok((Material::Rsa(key), public))
 }
 
 fn p256(members: &Map<String, Value>) -> Result<Loaded, Unusable> {
     const INVALID: Unusable = Unusable::Refused("not a point on P-256");
-    let jwk = JsonWebKey::EllipticCurve {
-        curve: Cow::Borrowed("P-256"),
-        x: Cow::Owned(bytes(members, "x")?),
-        y: Cow::Owned(bytes(members, "y")?),
-        secret: None,
-    };
-    let key = VerifyingKey::<Es256>::try_from(&jwk).map_err(|_| INVALID)?;
+    let key = VerifyingKey::<Es256>::from_sec1_bytes(&point(members, 32, INVALID)?).map_err(|_| INVALID)?;
     let public = der(&p256::PublicKey::from(&key)).ok_or(INVALID)?;
     Ok((Material::P256(key), public))
 }
 
 fn p384(members: &Map<String, Value>) -> Result<Loaded, Unusable> {
     const INVALID: Unusable = Unusable::Refused("not a point on P-384");
-    const COORDINATE_BYTES: usize = 48;
-    let (x, y) = (bytes(members, "x")?, bytes(members, "y")?);
-    if x.len() != COORDINATE_BYTES || y.len() != COORDINATE_BYTES {
-        return Err(INVALID);
-    }
-    // SEC 1 §2.3.3, uncompressed: 04, x, y.
-    let point = [&[4], x.as_slice(), y.as_slice()].concat();
-    let key = p384::ecdsa::VerifyingKey::from_sec1_bytes(&point).map_err(|_| INVALID)?;
+    let key = p384::ecdsa::VerifyingKey::from_sec1_bytes(&point(members, 48, INVALID)?).map_err(|_| INVALID)?;
     let public = der(&p384::PublicKey::from(&key)).ok_or(INVALID)?;
     Ok((Material::P384(key), public))
+}
+
+/// A point whose coordinates take so many bytes, uncompressed (SEC 1 §2.3.3): 04, x, y.
+fn point(members: &Map<String, Value>, coordinate_bytes: usize, invalid: Unusable) -> Result<Vec<u8>, Unusable> {
+    let (x, y) = (bytes(members, "x")?, bytes(members, "y")?);
+    if x.len() != coordinate_bytes || y.len() != coordinate_bytes {
+        return Err(invalid);
+    }
+    Ok([&[4], x.as_slice(), y.as_slice()].concat())
 }
 
 fn ed25519(members: &Map<String, Value>) -> Result<Loaded, Unusable> {
     const INVALID: Unusable = Unusable::Refused("not a usable Ed25519 public key");
     let x = bytes(members, "x")?;
-    let jwk = JsonWebKey::KeyPair {
-        curve: Cow::Borrowed("Ed25519"),
-        x: Cow::Owned(x.clone()),
-        secret: None,
-    };
-    let key = VerifyingKey::<Ed25519>::try_from(&jwk).map_err(|_| INVALID)?;
+    let point = <&[u8; 32]>::try_from(x.as_slice()).map_err(|_| INVALID)?;
+    let key = VerifyingKey::<Ed25519>::from_bytes(point).map_err(|_| INVALID)?;
     // A point of small order verifies signatures that nobody made.
     if key.is_weak() {
         return Err(INVALID);

@@ -5,8 +5,6 @@
 //! has its type. Read claim by claim, a number would be eight bytes, and some numbers spell a
 //! tenant id.
 
-use std::collections::BTreeMap;
-
 use prost::Message;
 use serde_json::{Map, Number, Value as Json};
 
@@ -23,17 +21,35 @@ pub struct MetadataPath {
 }
 
 /// `envoy.config.core.v3.Metadata`, as far as it is read.
+///
+/// Maps are read as what they are on the wire, lists of entries: of two with one key the last counts.
 #[derive(Clone, PartialEq, Message)]
 struct Metadata {
-    #[prost(btree_map = "string, message", tag = "1")]
-    filter_metadata: BTreeMap<String, Struct>,
+    #[prost(message, repeated, tag = "1")]
+    filter_metadata: Vec<Namespace>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Namespace {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(message, optional, tag = "2")]
+    value: Option<Struct>,
 }
 
 /// `google.protobuf.Struct`.
 #[derive(Clone, PartialEq, Message)]
 struct Struct {
-    #[prost(btree_map = "string, message", tag = "1")]
-    fields: BTreeMap<String, Value>,
+    #[prost(message, repeated, tag = "1")]
+    fields: Vec<Field>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Field {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(message, optional, tag = "2")]
+    value: Option<Value>,
 }
 
 /// `google.protobuf.Value`.
@@ -73,9 +89,11 @@ impl MetadataPath {
         if metadata.len() > MAX_BYTES {
             return None;
         }
-        let mut metadata = Metadata::decode(metadata).ok()?;
-        let mut namespace = metadata.filter_metadata.remove(&self.namespace)?;
-        match namespace.fields.remove(&self.payload)?.kind? {
+        let metadata = Metadata::decode(metadata).ok()?;
+        let mut namespaces = metadata.filter_metadata.into_iter();
+        let namespace = namespaces.rfind(|entry| entry.key == self.namespace)?.value?;
+        let mut fields = namespace.fields.into_iter();
+        match fields.rfind(|field| field.key == self.payload)?.value?.kind? {
             Kind::Struct(claims) => Some(object(claims)),
             _ => None,
         }
@@ -84,8 +102,8 @@ impl MetadataPath {
 
 fn object(members: Struct) -> Map<String, Json> {
     let mut object = Map::new();
-    for (name, value) in members.fields {
-        object.insert(name, json(value));
+    for Field { key, value } in members.fields {
+        object.insert(key, value.map_or(Json::Null, json));
     }
     object
 }

@@ -187,6 +187,16 @@ impl Faults {
         default: u64,
         bounds: RangeInclusive<u64>,
     ) -> Option<T> {
+        T::try_from(self.bounded(pointer, value, default, bounds)?).ok()
+    }
+
+    fn bounded(
+        &mut self,
+        pointer: Pointer,
+        value: Option<raw::Number>,
+        default: u64,
+        bounds: RangeInclusive<u64>,
+    ) -> Option<u64> {
         let number = match &value {
             None => Some(default),
             Some(value) => value.as_u64().filter(|number| bounds.contains(number)),
@@ -199,7 +209,7 @@ impl Faults {
             let accepted = format!("a whole number from {} to {}", bounds.start(), bounds.end());
             self.push(pointer, unacceptable(found, &accepted));
         }
-        T::try_from(number?).ok()
+        number
     }
 
     /// Whole seconds within bounds, or their default, as milliseconds.
@@ -434,10 +444,13 @@ fn tenant_id_rules(raw: raw::RawTenantId, at: &Pointer, faults: &mut Faults) -> 
 
 /// Compiles every element, also after one has failed, so that all faults are found.
 fn all<T, U>(list: impl IntoIterator<Item = T>, mut compile: impl FnMut(usize, T) -> Option<U>) -> Option<Vec<U>> {
-    let compiled: Vec<Option<U>> = list
-        .into_iter()
-        .enumerate()
-        .map(|(index, element)| compile(index, element))
-        .collect();
-    compiled.into_iter().collect()
+    let mut compiled = Vec::new();
+    let mut is_whole = true;
+    for (index, element) in list.into_iter().enumerate() {
+        match compile(index, element) {
+            Some(element) => compiled.push(element),
+            None => is_whole = false,
+        }
+    }
+    is_whole.then_some(compiled)
 }

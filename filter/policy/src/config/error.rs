@@ -24,7 +24,11 @@ impl Pointer {
     /// The pointer of `member` below this one, escaped by RFC 6901 §3. A long name is cut, and
     /// what could forge a log line is escaped.
     pub fn child(&self, member: impl fmt::Display) -> Self {
-        let member = shown(&member.to_string()).replace('~', "~0").replace('/', "~1");
+        self.below(&member.to_string())
+    }
+
+    fn below(&self, member: &str) -> Self {
+        let member = shown(member).replace('~', "~0").replace('/', "~1");
         Self(format!("{}/{member}", self.0))
     }
 

@@ -10,9 +10,12 @@ impl Config {
     ///
     /// Every value is on a line of its own: none can hold a line break.
     pub fn resolution_fingerprint_text(&self) -> String {
-        let mut modules: Vec<&str> = self.modules.all().map(Name::as_str).collect();
-        modules.sort_unstable();
-        modules.dedup();
+        let mut modules: Vec<&str> = Vec::new();
+        for module in self.modules.all().map(Name::as_str) {
+            if let Err(place) = modules.binary_search(&module) {
+                modules.insert(place, module);
+            }
+        }
         let mut lines = vec![
             format!("service={}", self.service.as_str()),
             format!("environment={}", self.environment.as_ref().map_or("", Name::as_str)),

@@ -152,11 +152,11 @@ impl Resolver {
         (failure, answer): (LookupFailure, Answer<'_>),
         now_ms: u64,
     ) -> Option<Remark> {
-        let quiet_until_ms = self.quiet_until_ms.entry(failure).or_default();
-        if now_ms < *quiet_until_ms {
+        self.quiet_until_ms.retain(|(_, until_ms)| now_ms < *until_ms);
+        if self.quiet_until_ms.iter().any(|(quiet, _)| *quiet == failure) {
             return None;
         }
-        *quiet_until_ms = now_ms.saturating_add(COMPLAINT_MS);
+        self.quiet_until_ms.push((failure, now_ms.saturating_add(COMPLAINT_MS)));
         Some(Remark::LookupsFail {
             failure,
             status: match answer {

@@ -1,6 +1,6 @@
 //! Lookups that nobody waits for: refreshes, and what events and the list of active tenants ask for.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use super::Resolver;
 use super::freshness::Age;
@@ -26,7 +26,8 @@ pub(super) struct Background {
     errands: Vec<Errand>,
     queue: VecDeque<TenantId>,
     queued: HashSet<TenantId>,
-    under_way: BTreeSet<LookupId>,
+    /// At most [`AT_ONCE`].
+    under_way: Vec<LookupId>,
     /// When the queue is looked at again by itself.
     goes_on_ms: Option<u64>,
     max_queued: usize,
@@ -40,7 +41,7 @@ impl Background {
             errands: Vec::new(),
             queue: VecDeque::new(),
             queued: HashSet::new(),
-            under_way: BTreeSet::new(),
+            under_way: Vec::new(),
             goes_on_ms: None,
             max_queued: usize::try_from(max_queued).unwrap_or(usize::MAX),
         }
@@ -71,7 +72,7 @@ impl Background {
 
     /// Notes that a lookup is over.
     pub(super) fn over(&mut self, id: LookupId) {
-        self.under_way.remove(&id);
+        self.under_way.retain(|other| *other != id);
     }
 
     /// Forgets lookups that got lost.
@@ -130,7 +131,7 @@ impl Resolver {
             }
             match self.begin(manager, &tenant, view.as_ref(), now_ms, node) {
                 Ok(id) => {
-                    self.background.under_way.insert(id);
+                    self.background.under_way.push(id);
                     self.background.start(Errand::Lookup(id));
                 }
                 Err(_) => {

@@ -8,7 +8,8 @@
 //! 6. A list that cannot be read, is too large, or has under half of the tenants of the last one
 //!    changes nothing.
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error};
+use serde_json::Value;
 
 use super::Resolver;
 use super::breaker::{Health, Permit};
@@ -18,7 +19,7 @@ use super::lookup::{Tried, key_headers};
 use super::shared::{Order, fingerprint};
 use crate::config::{Config, Discovery, TenantManager};
 use crate::errand::{Answer, Answered, Callout, Errand, deadline_ms};
-use crate::json::Object;
+use crate::json::Shape;
 use crate::node::{Node, NotWritten, Shared, part_of};
 use crate::remark::Remark;
 use crate::telemetry::Counter;
@@ -56,7 +57,7 @@ struct Asking {
 }
 
 /// Whose turn it is, as the node knows it.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 struct Turn {
     of: u64,
     next_ms: u64,
@@ -64,7 +65,7 @@ struct Turn {
 }
 
 /// The last good list, as the node knows it.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 struct List {
     of: u64,
     /// The base of the change log: after a change of everything it is void.
@@ -72,11 +73,22 @@ struct List {
     tenants: Vec<String>,
 }
 
-#[derive(Deserialize)]
+/// An element of the list. What else stands there is not read.
 struct Listed {
     id: String,
-    #[serde(default)]
     status: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Listed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const SHAPE: Shape = Shape::Object(&[("id", Shape::Text), ("status", Shape::OptionalText)]);
+        let element = SHAPE.deserialize(deserializer)?;
+        let text = |member| element.get(member).and_then(Value::as_str).map(str::to_owned);
+        Ok(Self {
+            id: text("id").ok_or_else(|| D::Error::custom("no `id`"))?,
+            status: text("status"),
+        })
+    }
 }
 
 impl Discoverer {
@@ -150,7 +162,7 @@ impl Discoverer {
     }
 }
 
-fn encoded(value: &impl Serialize) -> Vec<u8> {
+fn encoded(value: &impl serde::Serialize) -> Vec<u8> {
     // Strings and numbers always serialize.
     postcard::to_extend(value, Vec::new()).unwrap_or_default()
 }
@@ -344,7 +356,7 @@ fn read(answer: Answer<'_>, manager: &TenantManager, fold_uuid: bool) -> (Result
     let Some(body) = body else {
         return (Err(Useless::TooLarge), Health::Unclear(0));
     };
-    let Ok(listed) = serde_json::from_slice::<Vec<Object<Listed>>>(body) else {
+    let Ok(listed) = serde_json::from_slice::<Vec<Listed>>(body) else {
         return (Err(Useless::NotAList), Health::Unclear(0));
     };
     if u32::try_from(listed.len()).map_or(true, |many| many > manager.cache.shared_slots) {
@@ -353,7 +365,6 @@ fn read(answer: Answer<'_>, manager: &TenantManager, fold_uuid: bool) -> (Result
     let is_active = |listed: &Listed| listed.status.as_deref().is_none_or(|status| status == "active");
     let mut tenants: Vec<TenantId> = listed
         .into_iter()
-        .map(|Object(listed)| listed)
         .filter(is_active)
         .filter_map(|listed| TenantId::parse(&listed.id, fold_uuid))
         .collect();

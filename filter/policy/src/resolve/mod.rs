@@ -37,7 +37,6 @@ mod record;
 mod set;
 mod shared;
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 pub use discovery::{ListId, Useless};
@@ -78,7 +77,7 @@ pub(crate) struct Resolver {
     background: Background,
     discoverer: Option<Discoverer>,
     /// Until when a kind of failure is not complained about again.
-    quiet_until_ms: HashMap<LookupFailure, u64>,
+    quiet_until_ms: Vec<(LookupFailure, u64)>,
     next_sweep_ms: Option<u64>,
 }
 
@@ -125,7 +124,7 @@ impl Resolver {
             inflight: Inflight::new(manager.max_waiters),
             background: Background::new(manager.cache.shared_slots),
             discoverer: Discoverer::new(config, manager),
-            quiet_until_ms: HashMap::new(),
+            quiet_until_ms: Vec::new(),
             next_sweep_ms: None,
         }
     }

@@ -3,12 +3,12 @@
 
 mod wire;
 
-use std::collections::BTreeMap;
+use serde_json::{Map, Value};
 
 use crate::config::{Module, Modules};
-use crate::json::Object;
+use crate::json;
 
-use self::wire::Wire;
+use self::wire::{is_schema, is_vhost};
 
 /// Longest text that is kept of a record, in bytes.
 const MAX_TEXT: usize = 256;
@@ -26,8 +26,8 @@ pub struct Record {
     slug: Option<String>,
     status: Option<String>,
     isolation: Isolation,
-    /// What `databases` lists.
-    modules: BTreeMap<String, Granted>,
+    /// What `databases` lists, ordered by name.
+    modules: Vec<(String, Granted)>,
     /// The virtual host of modules without one of their own.
     vhost: Option<String>,
 }
@@ -62,38 +62,42 @@ impl Record {
     /// Reads the body of a 200. `None` when it is not a record: not JSON, a member of the wrong
     /// type, an unknown isolation mode, a text that is too long.
     pub fn parse(body: &[u8]) -> Option<Self> {
-        let Object(wire): Object<Wire> = serde_json::from_slice(body).ok()?;
-        let isolation = match wire.isolation_mode.as_deref() {
+        let Some(Value::Object(record)) = json::read(body, wire::RECORD) else {
+            return None;
+        };
+        let isolation = match text(&record, "isolationMode") {
             None | Some("" | "isolated" | "database") => Isolation::Isolated,
             Some("schema") => Isolation::Schema,
             Some(_) => return None,
         };
-        let texts = [&wire.id, &wire.tenant_slug, &wire.status];
+        let texts = ["id", "tenantSlug", "status"].map(|name| text(&record, name));
         if texts.into_iter().flatten().any(|text| text.len() > MAX_TEXT) {
             return None;
         }
-        let mut brokers = wire.rabbitmq.unwrap_or_default();
-        // One by one: collected, they would be sorted, which they are.
-        let mut modules = BTreeMap::new();
-        for (module, database) in wire.databases.unwrap_or_default() {
-            let Some(Object(database)) = database else {
+        let [id, slug, status] = texts.map(|text| text.map(str::to_owned));
+        let brokers = members(&record, "rabbitmq");
+        let mut modules = Vec::new();
+        for (module, database) in members(&record, "databases").into_iter().flatten() {
+            // Named, and `null`: not granted.
+            let Value::Object(database) = database else {
                 continue;
             };
-            let broker = brokers.remove(&module).flatten();
+            let schema = members(database, "postgresql").and_then(|postgresql| name(postgresql, "schema", is_schema));
+            let broker = brokers.and_then(|brokers| members(brokers, module));
             let granted = Granted {
-                schema: database.postgresql.and_then(|postgresql| postgresql.schema),
-                vhost: broker.and_then(|Object(broker)| broker.vhost),
+                schema,
+                vhost: broker.and_then(|broker| name(broker, "vhost", is_vhost)),
             };
-            modules.insert(module, granted);
+            modules.push((module.clone(), granted));
         }
-        let broker = wire.messaging.and_then(|messaging| messaging.rabbitmq);
+        let broker = members(&record, "messaging").and_then(|messaging| members(messaging, "rabbitmq"));
         Some(Self {
-            id: wire.id,
-            slug: wire.tenant_slug,
-            status: wire.status,
+            id,
+            slug,
+            status,
             isolation,
             modules,
-            vhost: broker.and_then(|broker| broker.vhost),
+            vhost: broker.and_then(|broker| name(broker, "vhost", is_vhost)),
         })
     }
 
@@ -103,7 +107,7 @@ impl Record {
     pub(super) fn limited_to(mut self, modules: &Modules) -> Self {
         self.id = None;
         let mut others = 0usize;
-        self.modules.retain(|name, _| {
+        self.modules.retain(|(name, _)| {
             if modules.knows(name) {
                 return true;
             }
@@ -155,20 +159,25 @@ impl Record {
 
     /// Whether `databases` lists the module.
     pub fn grants(&self, module: &Module) -> bool {
-        self.modules.contains_key(module.as_str())
+        self.granted(module).is_some()
+    }
+
+    fn granted(&self, module: &Module) -> Option<&Granted> {
+        let (_, granted) = self.modules.iter().find(|(name, _)| name == module.as_str())?;
+        Some(granted)
     }
 
     /// The module's schema: only in schema mode, and only a valid name.
     pub fn schema(&self, module: &Module) -> Option<&str> {
         match self.isolation {
             Isolation::Isolated => None,
-            Isolation::Schema => self.modules.get(module.as_str())?.schema.as_deref(),
+            Isolation::Schema => self.granted(module)?.schema.as_deref(),
         }
     }
 
     /// The RabbitMQ virtual host of a module that is granted: its own, else the tenant's.
     pub fn vhost(&self, module: &Module) -> Option<&str> {
-        let own = &self.modules.get(module.as_str())?.vhost;
+        let own = &self.granted(module)?.vhost;
         own.as_deref().or(self.vhost.as_deref())
     }
 }
@@ -176,16 +185,23 @@ impl Record {
 /// The `status` member of a 403 body, if it is a JSON string that refuses: neither empty nor
 /// `active`.
 pub(super) fn refused_status(body: &[u8]) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Refusal {
-        #[serde(default)]
-        status: Option<String>,
-    }
-    serde_json::from_slice::<Object<Refusal>>(body)
-        .ok()?
-        .0
-        .status
-        .filter(|status| !status.is_empty() && status != "active" && status.len() <= MAX_TEXT)
+    let body = json::read(body, wire::REFUSAL)?;
+    let status = text(body.as_object()?, "status")?;
+    let refuses = !status.is_empty() && status != "active" && status.len() <= MAX_TEXT;
+    refuses.then(|| status.to_owned())
+}
+
+fn text<'a>(object: &'a Map<String, Value>, member: &str) -> Option<&'a str> {
+    object.get(member)?.as_str()
+}
+
+fn members<'a>(object: &'a Map<String, Value>, member: &str) -> Option<&'a Map<String, Value>> {
+    object.get(member)?.as_object()
+}
+
+/// A name that is accepted; any other counts as none.
+fn name(object: &Map<String, Value>, member: &str, accepts: fn(&str) -> bool) -> Option<String> {
+    text(object, member).filter(|name| accepts(name)).map(str::to_owned)
 }
 
 #[cfg(test)]

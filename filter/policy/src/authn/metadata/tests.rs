@@ -12,16 +12,27 @@ fn number(number: f64) -> Value {
     }
 }
 
+fn field(key: &str, value: Value) -> Field {
+    Field {
+        key: key.to_owned(),
+        value: Some(value),
+    }
+}
+
 fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
-    let fields = members.map(|(name, value)| (name.to_owned(), value)).into();
+    let fields = members.map(|(key, value)| field(key, value)).into();
     Value {
         kind: Some(Kind::Struct(Struct { fields })),
     }
 }
 
 fn metadata(namespace: &str, payload: &str, claims: Value) -> Vec<u8> {
-    let fields = BTreeMap::from([(payload.to_owned(), claims)]);
-    let filter_metadata = BTreeMap::from([(namespace.to_owned(), Struct { fields })]);
+    let filter_metadata = vec![Namespace {
+        key: namespace.to_owned(),
+        value: Some(Struct {
+            fields: vec![field(payload, claims)],
+        }),
+    }];
     Metadata { filter_metadata }.encode_to_vec()
 }
 
@@ -91,6 +102,17 @@ fn what_is_not_a_payload_at_its_place_is_none() {
     ] {
         assert_eq!(path().claims(&bytes), None, "{} bytes", bytes.len());
     }
+}
+
+#[test]
+fn of_two_entries_with_one_key_the_last_counts() {
+    let claims = |tenant| object([("tenantId", text("first")), ("tenantId", text(tenant))]);
+    let twice = [
+        metadata("jwt", "payload", claims("a")),
+        metadata("jwt", "payload", claims("b")),
+    ]
+    .concat();
+    assert_eq!(path().claims(&twice).unwrap()["tenantId"], "b");
 }
 
 #[test]

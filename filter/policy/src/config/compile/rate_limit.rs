@@ -25,17 +25,17 @@ pub(super) fn rate_limit(
         let limit = limit(raw.requests_per_second, raw.burst, defaults, &at, faults);
         Some((tenant?, limit?))
     });
-    let mut overrides = overrides?;
-    overrides.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    if overrides
-        .windows(2)
-        .any(|pair| matches!(pair, [(one, _), (other, _)] if one == other))
-    {
-        return faults.refuse(at, "two spellings of one tenant", "each tenant once");
+    // They come ordered by name, and almost always that is where they stay.
+    let mut ordered: Vec<(TenantId, Limit)> = Vec::new();
+    for (tenant, limit) in overrides? {
+        match ordered.binary_search_by(|(other, _)| other.cmp(&tenant)) {
+            Ok(_) => return faults.refuse(at, "two spellings of one tenant", "each tenant once"),
+            Err(place) => ordered.insert(place, (tenant, limit)),
+        }
     }
     Some(RateLimit {
         default: default?,
-        overrides,
+        overrides: ordered,
         shared_sets: slots?.div_ceil(SLOTS_PER_SET),
         headers: raw.headers.unwrap_or(false),
     })

@@ -35,7 +35,7 @@ fn four_are_under_way_at_once_until_they_are_over_or_lost() {
     assert!(background.next().is_none());
     background.over(id(2));
     assert!(background.next().is_some());
-    background.under_way.insert(id(4));
+    background.under_way.push(id(4));
     assert!(background.next().is_none());
     background.keep(|other| other == id(4));
     assert_eq!(background.under_way.len(), 1);

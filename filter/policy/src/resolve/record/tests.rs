@@ -243,7 +243,7 @@ fn of_modules_that_only_a_route_can_name_a_few_are_kept() {
     let kept = Record::parse(body.as_bytes())
         .unwrap()
         .limited_to(&modules(&["m99", "z"]));
-    let granted = |name: &str| kept.modules.contains_key(name);
+    let granted = |name: &str| kept.modules.iter().any(|(kept, _)| kept == name);
     assert!(granted("m99") && granted("z") && granted("m00") && granted("m31"));
     assert!(!granted("m32") && !granted("no name"));
     assert_eq!(kept.modules.len(), 34);
