@@ -216,7 +216,8 @@ impl Prepared {
                 world.check_workers_live().await.with_context(|| faults.clone())?;
                 bail!(faults);
             }
-            if !request.expect.properties.is_empty() {
+            // Each line is awaited, so that none is taken for one of the next request.
+            if !self.properties().is_empty() {
                 let left = last_pass(world, mark).await?;
                 let property = |name: &str| left[PROPERTIES][name].as_str().map(str::to_owned);
                 expect::check_properties(&request.expect, property).map_err(anyhow::Error::msg)?;
