@@ -1,12 +1,12 @@
 //! What lasts longer than a request: configuration and mutable state, one per plugin and worker.
 
 use crate::authn::{Authenticator, MAX_SET_BYTES};
-use crate::config::Config;
+use crate::config::{Config, Module};
 use crate::denial::Denial;
 use crate::enforce::rate::Limiter;
 use crate::errand::{Answer, Answered, Callout, Errand};
 use crate::events::{self, Delivery, Received};
-use crate::flow::{self, Forward, Refused, WayBack};
+use crate::flow::{self, Forward, Refused, Told, WayBack};
 use crate::labels::Labels;
 use crate::node::Node;
 use crate::remark::Remark;
@@ -88,6 +88,27 @@ impl Engine {
         self.sanitizer.edits(trailers, Place::Trailers)
     }
 
+    /// What other filters and the access log are told of a request that the host does not let be handled,
+    /// where that is configured.
+    pub fn told_of_failure(&self) -> Vec<Told> {
+        flow::told_of_failure(&self.config)
+    }
+
+    /// Whether the route of a request that was forwarded so names the module that was enforced, now that
+    /// its head has been edited.
+    ///
+    /// # Errors
+    ///
+    /// With what to answer when it does not.
+    pub fn route_holds(&self, module: Option<&Module>, grpc: bool, node: &impl Node) -> Result<(), Box<Refused>> {
+        let named = node.route_module();
+        if named.as_deref() == module.map(|module| module.as_str().as_bytes()) {
+            Ok(())
+        } else {
+            Err(flow::route_changed(&self.config, grpc, node))
+        }
+    }
+
     /// What is done to the head of the response to a request that was forwarded so.
     ///
     /// # Errors
@@ -135,12 +156,19 @@ impl Engine {
         if let (Some(resolver), Some(manager)) = (self.resolver.as_mut(), &self.config.tenant_manager) {
             resolver.tick(manager, node);
         }
+        if let Some(limiter) = self.limiter.as_mut() {
+            limiter.tick(node);
+        }
         self.authenticator.tick(&self.config.auth, node)
     }
 
     /// When [`Self::tick`] is due next, in monotonic milliseconds; `None`: not by itself.
     pub fn due_ms(&self) -> Option<u64> {
         let resolver = self.resolver.as_ref().and_then(Resolver::due_ms);
-        [resolver, self.authenticator.due_ms()].into_iter().flatten().min()
+        let limiter = self.limiter.as_ref().map(Limiter::due_ms);
+        [resolver, limiter, self.authenticator.due_ms()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

@@ -11,9 +11,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::changes::ATTEMPTS;
-use super::shared::fingerprint;
 use crate::config::TenantManager;
 use crate::errand::{GRACE_MS, deadline_ms};
+use crate::fingerprint::fingerprint;
 use crate::node::{Node, NotWritten, Shared, Version};
 use crate::remark::Remark;
 use crate::telemetry::{Counter, Gauge};

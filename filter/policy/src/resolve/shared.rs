@@ -14,6 +14,7 @@ use super::changes::{ATTEMPTS, Layout};
 use super::freshness::{Age, Times};
 use super::set::{Entry, Of, Scope, Set, Verdict};
 use crate::config::Config;
+use crate::fingerprint::fingerprint;
 use crate::node::{Node, NotWritten, Shared};
 use crate::telemetry::{Counter, Gauge};
 
@@ -422,13 +423,6 @@ fn key(tenant: &str, layout: Layout) -> String {
 
 fn set_key(index: u32) -> String {
     format!("tenantgate.set.{index}")
-}
-
-/// A hash that is the same in every build.
-pub(super) fn fingerprint(text: &str) -> u64 {
-    let mut hasher = SipHasher13::new();
-    hasher.write(text.as_bytes());
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -45,6 +45,9 @@ impl Target {
             },
             Some(_) => Self::Ambiguous,
             None if !is_plain || prefixes.iter().any(|prefix| prefix.may_cover(path)) => Self::Ambiguous,
+            // Whatever form that is: nobody knows what the next hop takes it for. `OPTIONS *` and `CONNECT`
+            // have no path.
+            None if !target.starts_with(b"/") && !matches!(target, b"" | b"*") => Self::Ambiguous,
             None => Self::Elsewhere,
         }
     }
@@ -150,6 +153,10 @@ mod tests {
             "/storage/...",
             "/storage/a%00",
             "http://host/storage/a",
+            "http://user@host/storage/a",
+            "ftp://host/storage/a",
+            "//host/storage/a",
+            "///host//storage/a",
         ] {
             assert!(scoped(path).is_err(), "{path}");
         }
