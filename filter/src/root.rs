@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{ContextType, LogLevel};
-use tenant_policy::config::{self, Environment, Module, Plugin};
+use tenant_policy::config::{self, Environment, Plugin};
 use tenant_policy::denial::Denial;
 use tenant_policy::engine::Engine;
 use tenant_policy::errand::{Answer, Answered, Callout, Errand};
@@ -353,15 +353,11 @@ impl Worker {
         match step {
             Step::Forward(mut forward) => {
                 let counters = std::mem::take(&mut forward.counters);
-                let route = forward.route.take();
                 match exchange.edit(&forward) {
-                    Ok(()) => match self.check_route(route.as_ref(), exchange) {
-                        Ok(()) => {
-                            exchange.let_go(forward);
-                            self.count(&counters);
-                        }
-                        Err(refused) => http::refuse(&refused, exchange),
-                    },
+                    Ok(()) => {
+                        exchange.let_go(forward);
+                        self.count(&counters);
+                    }
                     Err((what, refused)) => self.give_up(exchange, what, refused),
                 }
             }
@@ -394,17 +390,6 @@ impl Worker {
         }
         self.flush_soon();
         self.request_background(stream);
-    }
-
-    /// Whether a request whose head has been edited still goes where the engine thinks.
-    fn check_route(&self, route: Option<&Option<Module>>, exchange: &Exchange) -> Result<(), Box<Refused>> {
-        match route {
-            None => Ok(()),
-            Some(module) => self
-                .engine
-                .borrow()
-                .route_holds(module.as_ref(), exchange.grpc, &self.node),
-        }
     }
 
     /// Sees to it that the host hears of what has been counted.

@@ -1,7 +1,7 @@
 //! What lasts longer than a request: configuration and mutable state, one per plugin and worker.
 
 use crate::authn::{Authenticator, MAX_SET_BYTES};
-use crate::config::{Config, Module};
+use crate::config::Config;
 use crate::denial::Denial;
 use crate::enforce::rate::Limiter;
 use crate::errand::{Answer, Answered, Callout, Errand};
@@ -92,21 +92,6 @@ impl Engine {
     /// where that is configured.
     pub fn told_of_failure(&self) -> Vec<Told> {
         flow::told_of_failure(&self.config)
-    }
-
-    /// Whether the route of a request that was forwarded so names the module that was enforced, now that
-    /// its head has been edited.
-    ///
-    /// # Errors
-    ///
-    /// With what to answer when it does not.
-    pub fn route_holds(&self, module: Option<&Module>, grpc: bool, node: &impl Node) -> Result<(), Box<Refused>> {
-        let named = node.route_module();
-        if named.as_deref() == module.map(|module| module.as_str().as_bytes()) {
-            Ok(())
-        } else {
-            Err(flow::route_changed(&self.config, grpc, node))
-        }
     }
 
     /// What is done to the head of the response to a request that was forwarded so.

@@ -6,7 +6,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 /// The hash of a text.
-pub(crate) fn fingerprint(text: impl AsRef<[u8]>) -> u64 {
+pub(crate) fn fingerprint(text: &(impl AsRef<[u8]> + ?Sized)) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(text.as_ref());
     hasher.finish()

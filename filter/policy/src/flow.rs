@@ -6,7 +6,6 @@ mod told;
 mod way_back;
 
 pub use refused::Refused;
-pub(crate) use refused::route_changed;
 pub(crate) use told::told_of_failure;
 pub use told::{Property, Told};
 pub use way_back::WayBack;
@@ -17,7 +16,7 @@ use refused::{Manner, refuse};
 use told::{Known, told};
 
 use crate::authn::{Authentication, KeyWait};
-use crate::config::{Config, Module, OnUnavailable};
+use crate::config::{Config, OnUnavailable};
 use crate::denial::Denial;
 use crate::enforce::{self, Candidate};
 use crate::engine::Engine;
@@ -68,9 +67,6 @@ pub struct Forward {
     pub edits: Vec<Edit>,
     /// What is counted once it has been let go.
     pub counters: Vec<Counter>,
-    /// Which module the route must name once the head has been edited; `None`: whichever it does. Judged by
-    /// [`Engine::route_holds`].
-    pub route: Option<Option<Module>>,
     /// What is done to the response; `None`: nothing.
     pub way_back: Option<WayBack>,
     /// With `enforcement: report`, what it would have been answered with.
@@ -112,8 +108,6 @@ struct Request {
     manner: Manner,
     /// Whether an earlier pass has scoped it.
     is_second_pass: bool,
-    /// Whether there was something in it that only the filter may say.
-    was_sanitized: bool,
     /// What claims of its token are copied into.
     claims: Vec<Edit>,
 }
@@ -176,7 +170,6 @@ impl RequestFlow {
             keys,
             manner,
             is_second_pass: false,
-            was_sanitized: false,
             claims: Vec::new(),
         };
         let traceparent = || head.traceparent();
@@ -185,7 +178,6 @@ impl RequestFlow {
             Pass::Second(tenant) => {
                 request.is_second_pass = true;
                 let sanitizing = engine.sanitizer.edits(head, Place::SecondPass);
-                request.was_sanitized = !sanitizing.is_empty();
                 return request.go_on(engine, Ok(Identity::Tenant(tenant)), traceparent, sanitizing, now, node);
             }
             Pass::Unknowable if request.keys.are_none() => {}
@@ -199,7 +191,6 @@ impl RequestFlow {
             }
         }
         let sanitizing = engine.sanitizer.edits(head, Place::Protected);
-        request.was_sanitized = !sanitizing.is_empty();
         let authentication = engine.authenticator.authenticate(&config.auth, head, now, node);
         let identity = identify(config, authentication, &mut request.claims);
         request.go_on(engine, identity, traceparent, sanitizing, now, node)
@@ -380,7 +371,6 @@ impl Request {
             keys,
             manner,
             is_second_pass,
-            was_sanitized,
             claims,
         } = self;
         let config = &engine.config;
@@ -388,11 +378,6 @@ impl Request {
             tenant: Some(tenant.clone()),
             module: Some(to.module.clone()),
         };
-        // The host chooses the route again once the head has been edited. Where the present one names the
-        // module, or something has been removed that may have had a part in the choice, it must name
-        // the same afterwards.
-        let route = (to.is_named_by_route || (was_sanitized && config.modules.from_route))
-            .then(|| to.is_named_by_route.then(|| to.module.clone()));
         let on_unavailable = config
             .tenant_manager
             .as_ref()
@@ -441,7 +426,6 @@ impl Request {
             properties,
             edits: scope::after(sanitizing, edits),
             counters,
-            route,
             way_back,
             would_be: None,
         })

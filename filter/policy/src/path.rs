@@ -47,8 +47,6 @@ pub struct Destination {
     /// The other modules that a lenient server may take the path for. The tenant must have been
     /// granted these too, or the spelling of a path would evade a grant.
     pub readings: Vec<Module>,
-    /// Whether the host's route names the module, and not the path.
-    pub is_named_by_route: bool,
 }
 
 /// Applies the rules of this stage.
@@ -80,7 +78,6 @@ pub fn route(paths: &Paths, modules: &Modules, head: &RequestHead<'_>, node: &im
         return Ok(Route::Protected(Destination {
             module,
             readings: Vec::new(),
-            is_named_by_route: true,
         }));
     }
     let module = modules.of(path).ok_or(Denial::RouteNotFound)?.clone();
@@ -98,11 +95,7 @@ pub fn route(paths: &Paths, modules: &Modules, head: &RequestHead<'_>, node: &im
     } else {
         modules.of_lenient(path).for_each(&mut add);
     }
-    Ok(Route::Protected(Destination {
-        module,
-        readings,
-        is_named_by_route: false,
-    }))
+    Ok(Route::Protected(Destination { module, readings }))
 }
 
 fn may_be_public(head: &RequestHead<'_>) -> bool {

@@ -15,7 +15,6 @@ fn to(module: &str, readings: &[&str]) -> Destination {
     Destination {
         module: Module::new(module).unwrap(),
         readings: readings.iter().map(|name| Module::new(name).unwrap()).collect(),
-        is_named_by_route: false,
     }
 }
 

@@ -117,25 +117,8 @@ pub(super) fn refused(
             properties: std::mem::take(&mut refused.properties),
             edits,
             counters: vec![Counter::WouldDeny(code)],
-            route: None,
             way_back: None,
             would_be: Some(refused),
         }),
     }
-}
-
-/// A request whose route names another module than was enforced, now that its head has been edited. Its
-/// head carries a tenant by then, so it is refused with `enforcement: report` too.
-pub(crate) fn route_changed(config: &Config, grpc: bool, node: &impl Node) -> Box<Refused> {
-    let code = Denial::RouteNotFound.code();
-    node.count(Counter::Denials(code));
-    let properties = told(config, code.as_str(), &Known::default());
-    Box::new(Refused {
-        reply: Denial::RouteNotFound.reply(grpc, &config.errors),
-        properties,
-        edits: Vec::new(),
-        denial: Denial::RouteNotFound,
-        tenant: None,
-        module: None,
-    })
 }

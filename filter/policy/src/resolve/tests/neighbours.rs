@@ -69,7 +69,6 @@ fn who_asks_too_often_does_not_pass_unverified() {
     let to = crate::path::Destination {
         module: worker.config.modules.all().next().unwrap().clone(),
         readings: Vec::new(),
-        is_named_by_route: false,
     };
     let candidate = crate::enforce::Candidate {
         tenant: tenant("ghost"),
