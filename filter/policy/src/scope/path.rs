@@ -130,7 +130,15 @@ mod tests {
         ] {
             assert_eq!(scoped(path), Ok(Some(expected.to_owned())), "{path}");
         }
-        for path in ["/", "http://host/other", "/storages/a", "/v1/blob/a", "/a/storage/b", "/?/storage/a", "*"] {
+        for path in [
+            "/",
+            "http://host/other",
+            "/storages/a",
+            "/v1/blob/a",
+            "/a/storage/b",
+            "/?/storage/a",
+            "*",
+        ] {
             assert_eq!(scoped(path), Ok(None), "{path}");
         }
     }
