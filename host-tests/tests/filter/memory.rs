@@ -41,7 +41,12 @@ fn a_hundred_thousand_tenants_leave_a_worker_within_its_memory_and_the_node_with
     }
     let bytes = world.envoy.memory(0).len();
     assert!(bytes <= MOST_BYTES, "{} KiB", bytes / 1024);
-    assert_eq!(bytes, half, "the second half of them took no more");
+    // The allocator may need one more page of Wasm for what lies scattered by then. The smallest thing
+    // that could be left behind for each of so many tenants would be a dozen of them.
+    assert!(
+        bytes <= half + 64 * 1024,
+        "{half} bytes were enough for the first half, {bytes} for both"
+    );
     let shared = world.envoy.shared_data();
     assert!(shared.len() <= MOST_KEYS, "{} keys", shared.len());
     let largest = shared.values().map(|entry| entry.value.len()).max();
