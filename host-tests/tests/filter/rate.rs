@@ -127,7 +127,10 @@ fn where_the_table_is_full_workers_share_the_rate_among_them() {
         assert!(admitted <= most, "{admitted} of {most} after {step}0 ms");
     }
     let wanted = rate * seconds;
-    assert!((least(wanted)..=wanted + VMS).contains(&admitted), "{admitted} of {wanted}");
+    assert!(
+        (least(wanted)..=wanted + VMS).contains(&admitted),
+        "{admitted} of {wanted}"
+    );
     // Those that have a place are limited as ever.
     assert_eq!(world.admitted("t0", 200), 100 - 60 + seconds);
     world.assert_healthy();
