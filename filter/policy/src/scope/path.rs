@@ -47,7 +47,7 @@ impl Target {
             None if !is_plain || prefixes.iter().any(|prefix| prefix.may_cover(path)) => Self::Ambiguous,
             // Whatever form that is: nobody knows what the next hop takes it for. `OPTIONS *` and `CONNECT`
             // have no path.
-            None if !target.starts_with(b"/") && !matches!(target, b"" | b"*") => Self::Ambiguous,
+            None if !path.starts_with(b"/") && !matches!(path, b"" | b"*") => Self::Ambiguous,
             None => Self::Elsewhere,
         }
     }
@@ -130,7 +130,15 @@ mod tests {
         ] {
             assert_eq!(scoped(path), Ok(Some(expected.to_owned())), "{path}");
         }
-        for path in ["/", "/storages/a", "/v1/blob/a", "/a/storage/b", "/?/storage/a", "*"] {
+        for path in [
+            "/",
+            "http://host/other",
+            "/storages/a",
+            "/v1/blob/a",
+            "/a/storage/b",
+            "/?/storage/a",
+            "*",
+        ] {
             assert_eq!(scoped(path), Ok(None), "{path}");
         }
     }
