@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, ensure};
-use envoy_e2e::Message;
-use envoy_run::Prometheus;
+use envoy_e2e::{Message, bootstrap_between};
+use envoy_run::{Echo, Envoy, ListenerFile, Options, Prometheus, TenantManager};
 use serde_json::json;
 
-use crate::alerts::{ENVOYS, alerts, folder};
+use crate::alerts::{ENVOYS, ENVOYS_WITH_LDS, alerts, folder};
 use crate::dashboard::filled_queries;
 use crate::traffic::{SOON, scene, send_all};
 
@@ -103,4 +103,36 @@ async fn every_alert_is_evaluated_and_one_that_must_fires_and_no_other() -> anyh
     }
     prometheus.stop().await?;
     scene.stop().await
+}
+
+#[tokio::test]
+async fn a_refused_update_of_a_listener_shows_where_the_alert_looks() -> anyhow::Result<()> {
+    let echo = Echo::start().await?;
+    let tenant_manager = TenantManager::start(corpus::load(&corpus::cases_dir())?.base.tenants).await?;
+    let mut listeners = ListenerFile::new()?;
+    let good = bootstrap_between(json!({}), &echo, &tenant_manager)?;
+    let envoy = Envoy::start(Options::new(listeners.write(good)?)).await?;
+    let prometheus = Prometheus::start(envoy.admin(), &[]).await?;
+    for metric in ENVOYS_WITH_LDS {
+        let before = prometheus.wait_for(metric, SOON, |series| !series.is_empty()).await?;
+        ensure!(before.iter().all(|one| one.value == 0.0), "{metric}: {before:?}");
+    }
+
+    let faulty = json!({ "tenant_manager": { "timeout_ms": 0 } });
+    listeners.write(bootstrap_between(faulty, &echo, &tenant_manager)?)?;
+    for metric in ENVOYS_WITH_LDS {
+        prometheus
+            .wait_for(metric, SOON, |series| series.iter().any(|one| one.value == 1.0))
+            .await?;
+    }
+    let message = Message::of_tenant("acme", "/v1/accounts");
+    let reply = envoy_e2e::Connection::exchange(envoy.address(), &message).await?;
+    ensure!(
+        reply.status == 200,
+        "{}: the document before it serves on",
+        reply.text()
+    );
+    prometheus.stop().await?;
+    envoy.stop().await?;
+    Ok(())
 }
