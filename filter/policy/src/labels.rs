@@ -53,8 +53,8 @@ impl Labels {
     /// Gives a tenant a label, unless there are enough. Gives whether it has one.
     fn learn(&mut self, tenant: &str, node: &impl Node) -> bool {
         let max = self.max;
-        let learned = cell::update(KEY, ATTEMPTS, node, |bytes| {
-            let mut labels: Vec<Box<str>> = postcard::from_bytes(bytes).unwrap_or_default();
+        let learned = cell::update(KEY, ATTEMPTS, node, |stored| {
+            let mut labels: Vec<Box<str>> = postcard::from_bytes(&stored.value).unwrap_or_default();
             match place(&labels, tenant) {
                 Err(place) if labels.len() < max => {
                     labels.insert(place, tenant.into());
