@@ -8,7 +8,7 @@ use proxy_wasm::types::{Action, LogLevel};
 use tenant_policy::config::Errors;
 use tenant_policy::denial::{Code, Denial, Reply};
 use tenant_policy::events::{Delivery, TooLong};
-use tenant_policy::flow::{self, Forward, RequestFlow, WayBack};
+use tenant_policy::flow::{self, Forward, RequestFlow, Told, WayBack};
 use tenant_policy::request::RequestHead;
 use tenant_policy::scope::Edit;
 
@@ -84,24 +84,22 @@ impl Exchange {
         self.delivery.replace(Some(delivery));
     }
 
-    /// Does what is said of a request that goes on, and lets its head go.
+    /// Does to the current context what is said of a request that goes on.
     ///
     /// # Errors
     ///
     /// What the host refused, and its answer. Half an edited head must not pass.
-    pub(crate) fn forward(&self, forward: Forward) -> Result<(), (&'static str, Refused)> {
+    pub(crate) fn edit(&self, forward: &Forward) -> Result<(), (&'static str, Refused)> {
         properties::tell(&forward.properties).map_err(|refused| ("properties cannot be set", refused))?;
-        edit(&forward.edits).map_err(|refused| ("headers cannot be edited", refused))?;
+        edit(&forward.edits).map_err(|refused| ("headers cannot be edited", refused))
+    }
+
+    /// Lets the head go, unless the request has been refused.
+    pub(crate) fn let_go(&self, forward: Forward) {
         if let Some(refused) = &forward.would_be {
             log(refused, self, "would deny");
         }
         self.way_back.replace(forward.way_back);
-        self.let_go();
-        Ok(())
-    }
-
-    /// Lets the head go, unless the request has been refused.
-    pub(crate) fn let_go(&self) {
         if self.passage.get() == Passage::Held {
             self.passage.set(Passage::Passed);
         }
@@ -158,9 +156,20 @@ impl Context for Stream {
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
-        // A head that cannot be read is an empty one: no path is public, no credential there.
-        let block = HeaderBlock::read(Map::Request).unwrap_or_default();
-        let fields = block.fields().unwrap_or_default();
+        let read = HeaderBlock::read(Map::Request);
+        let fields = match &read {
+            Ok(block) => block.fields(),
+            Err(refused) => Err(*refused),
+        };
+        let fields = match fields {
+            Ok(fields) => fields,
+            Err(refused) => {
+                let exchange = Rc::new(Exchange::new(&RequestHead::new(&[])));
+                self.worker.give_up(&exchange, "headers cannot be read", refused);
+                self.exchange = Some(exchange);
+                return Action::Pause;
+            }
+        };
         let head = RequestHead::new(&fields);
         let exchange = Rc::new(Exchange::new(&head));
         self.exchange = Some(Rc::clone(&exchange));
@@ -237,7 +246,7 @@ impl Stream {
         let response = engine.borrow().response(way_back, &head, exchange.grpc, node);
         match response {
             Ok(forward) => {
-                if let Err(refused) = apply(Map::Response, &forward.edits) {
+                if let Err(refused) = properties::tell(&forward.properties).and(apply(Map::Response, &forward.edits)) {
                     return self.withhold(exchange, refused);
                 }
                 if let Some(refused) = &forward.would_be {
@@ -351,8 +360,10 @@ fn log(refused: &flow::Refused, exchange: &Exchange, verb: &str) {
 }
 
 /// Answers the current context when the host refuses what forwarding needs.
-pub(crate) fn answer_host_refused(exchange: &Exchange) -> Code {
+pub(crate) fn answer_host_refused(exchange: &Exchange, told: &[Told]) -> Code {
     let denial = Denial::HostRefused;
+    // For the access log alone.
+    let _ = properties::tell(told);
     exchange.answer(&denial.reply(exchange.grpc, &Errors::default()));
     denial.code()
 }

@@ -65,15 +65,8 @@ impl Metrics {
             self.tell(counter, by);
             return;
         }
-        match self.batch.take() {
-            Some((other, before)) if other == counter => self.batch.set(Some((counter, before.saturating_add(by)))),
-            before => {
-                self.batch.set(Some((counter, by)));
-                if let Some((other, by)) = before {
-                    self.tell(other, by);
-                }
-            }
-        }
+        let before = self.batch.take().map_or(0, |(_, before)| before);
+        self.batch.set(Some((counter, before.saturating_add(by))));
     }
 
     /// Whether the host has not heard of everything yet.

@@ -36,7 +36,7 @@ pub(crate) fn declare_pass() -> bool {
 /// What an earlier pass of the current request has left.
 pub(crate) fn earlier_pass() -> Earlier {
     match host::property(&[Property::Pass.name()]) {
-        Ok(tenant) => Earlier::Scoped(tenant),
+        Ok(note) => Earlier::Noted(note),
         Err(Refused(_)) => Earlier::Nothing,
     }
 }

@@ -11,7 +11,7 @@ use tenant_policy::denial::Denial;
 use tenant_policy::engine::Engine;
 use tenant_policy::errand::{Answer, Answered, Callout, Errand};
 use tenant_policy::events::Delivery;
-use tenant_policy::flow::{Refused, Resumption, Step};
+use tenant_policy::flow::{Forward, Refused, Resumption, Step};
 use tenant_policy::node::Node;
 use tenant_policy::remark::Remark;
 use tenant_policy::telemetry::{Counter, Gauge};
@@ -99,9 +99,14 @@ impl Root {
                 } else {
                     "pure-rust"
                 };
+                let (level, verb) = if config.reports_only {
+                    (LogLevel::Warn, "reporting, nothing is denied:")
+                } else {
+                    (LogLevel::Info, "enforcing")
+                };
                 host::log(
-                    LogLevel::Info,
-                    &format!("tenantgate {version}: enforcing {}", config.summary(signatures)),
+                    level,
+                    &format!("tenantgate {version}: {verb} {}", config.summary(signatures)),
                 );
                 for _ in &compiled.warnings {
                     node.count(Counter::KeysRefused);
@@ -348,17 +353,17 @@ impl Worker {
         match step {
             Step::Forward(mut forward) => {
                 let counters = std::mem::take(&mut forward.counters);
-                match exchange.forward(forward) {
+                match exchange.edit(&forward) {
                     Ok(()) => {
+                        exchange.let_go(forward);
                         self.count(&counters);
-                        self.flush_soon();
                     }
                     Err((what, refused)) => self.give_up(exchange, what, refused),
                 }
             }
             Step::Receive { edits, delivery } => match http::edit(&edits) {
                 Ok(()) => {
-                    exchange.let_go();
+                    exchange.let_go(Forward::default());
                     exchange.receive(delivery);
                 }
                 Err(refused) => self.give_up(exchange, "headers cannot be edited", refused),
@@ -383,6 +388,7 @@ impl Worker {
                 }
             }
         }
+        self.flush_soon();
         self.request_background(stream);
     }
 
@@ -426,7 +432,8 @@ impl Worker {
             LogLevel::Error,
             &format!("{what}: status {status} request_id={request_id}"),
         );
-        let code = http::answer_host_refused(exchange);
+        let told = self.engine.borrow().told_of_failure();
+        let code = http::answer_host_refused(exchange, &told);
         self.node.count(Counter::Denials(code));
     }
 

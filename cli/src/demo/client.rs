@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use corpus::expect::Observed;
 use corpus::wire::Field;
 use http::{HeaderName, HeaderValue, Request};
 use http_body_util::{BodyExt, Full, Limited};
@@ -27,6 +28,17 @@ pub(crate) struct Reply {
     pub(crate) headers: Vec<Field>,
     /// The whole body.
     pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    /// The reply as the corpus judges it.
+    pub(crate) fn observed(&self) -> Observed {
+        Observed::Replied {
+            status: self.status,
+            headers: self.headers.clone(),
+            body: self.body.clone(),
+        }
+    }
 }
 
 /// Sends a request on a connection of its own.

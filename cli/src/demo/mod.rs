@@ -83,7 +83,7 @@ async fn show(world: &mut World, rows: &[Row]) -> Result<bool> {
             .with_context(|| format!("while sending `{}`", row.sent))?;
         let verdict = seen.verdict(row);
         mismatches += usize::from(verdict.is_err());
-        table.push(row.cells(), seen.decision(), seen.at_upstream(row), verdict);
+        table.push(row.cells(), seen.decision(row), seen.at_upstream(row), verdict);
     }
     let mut out = anstream::stdout();
     let summary = match mismatches {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use corpus::case::{Damage, Denied, Expect, Forwarded, Lines, Made, Request, Token};
+use corpus::answer::Answer;
+use corpus::case::{Damage, Denied, Expect, Forwarded, Lines, Made, Request, Response, Token};
 use serde_json::{Value, json};
 
 use super::table::Cell;
@@ -48,33 +49,54 @@ const CONNECTIONS: usize = 32;
 /// filter's cache: `asks` counts the questions to the Tenant Manager.
 pub(crate) fn rows() -> Vec<Row> {
     vec![
-        row("acme, with three keys of its own")
+        row("acme, with four keys of its own")
             .token(tenant("acme"))
             .header("x-routing-key", "order.created")
+            .header("x-binding-key", "order.*")
             .header("x-redis-key", "session:42")
             .header("x-storage-key", "reports/2026.pdf")
             .asks(1)
             .forwarded(&[
                 ("x-tenant-id", "acme"),
                 ("x-routing-key", "order.created.acme"),
+                ("x-binding-key", "order.*.acme"),
                 ("x-redis-key", "tenant:acme:session:42"),
                 ("x-storage-key", "acme/reports/2026.pdf"),
             ]),
         row("globex, with the same keys")
             .token(tenant("globex"))
             .header("x-routing-key", "order.created")
+            .header("x-binding-key", "order.*")
             .header("x-redis-key", "session:42")
             .header("x-storage-key", "reports/2026.pdf")
             .asks(1)
             .forwarded(&[
                 ("x-tenant-id", "globex"),
                 ("x-routing-key", "order.created.globex"),
+                ("x-binding-key", "order.*.globex"),
                 ("x-redis-key", "tenant:globex:session:42"),
                 ("x-storage-key", "globex/reports/2026.pdf"),
             ]),
         row("acme, claiming to be globex in a header")
             .token(tenant("acme"))
             .header("x-tenant-id", "globex")
+            .patiently()
+            .forwarded(&[("x-tenant-id", "acme")]),
+        row("acme, asking for a file of globex")
+            .path("/storage/globex/2026.pdf")
+            .token(tenant("acme"))
+            .patiently()
+            .forwarded_as("/storage/acme/globex/2026.pdf", &[("x-tenant-id", "acme")]),
+        row("acme, told the name of its own file")
+            .token(tenant("acme"))
+            .answered(&[("x-storage-key", "acme/a.pdf")])
+            .returned(&[("x-storage-key", "a.pdf")])
+            .patiently()
+            .forwarded(&[("x-tenant-id", "acme")]),
+        row("acme, answered with a file of globex")
+            .token(tenant("acme"))
+            .answered(&[("x-storage-key", "globex/a.pdf")])
+            .withheld(502, "TENANT_LEAK_BLOCKED")
             .patiently()
             .forwarded(&[("x-tenant-id", "acme")]),
         row("no token").denied(401, "TENANT_ID_REQUIRED"),
@@ -106,6 +128,11 @@ pub(crate) fn rows() -> Vec<Row> {
             .token(tenant("hooli"))
             .asks(1)
             .denied(403, "TENANT_SUSPENDED"),
+        row("hooli, over gRPC")
+            .path("/ledger.Accounts/List")
+            .token(tenant("hooli"))
+            .patiently()
+            .denied_grpc(7),
         row("a tenant that nobody has heard of")
             .token(tenant("nobody"))
             .asks(1)
@@ -115,6 +142,10 @@ pub(crate) fn rows() -> Vec<Row> {
             .token(tenant("initech"))
             .asks(1)
             .denied(503, "SERVICE_NOT_CONFIGURED"),
+        row("initech, again and again within a second")
+            .token(tenant("initech"))
+            .patiently()
+            .denied(429, "TENANT_RATE_LIMITED"),
         row("a public path needs no token").path("/health").forwarded(&[]),
         row("a public path, claiming to be globex")
             .path("/health")
@@ -165,7 +196,13 @@ pub(crate) fn rows() -> Vec<Row> {
 
 /// Headers that say whose a request is. Whatever a row does not expect of them must be absent at the
 /// upstream.
-const TENANT_HEADERS: [&str; 4] = ["x-tenant-id", "x-routing-key", "x-redis-key", "x-storage-key"];
+const TENANT_HEADERS: [&str; 5] = [
+    "x-tenant-id",
+    "x-routing-key",
+    "x-binding-key",
+    "x-redis-key",
+    "x-storage-key",
+];
 
 impl Row {
     /// The first column: the words, then the request itself without its token.
@@ -181,6 +218,8 @@ impl Row {
         };
         lines.push(format!("  {} {}{often}", request.method, request.path));
         lines.extend(request.headers.iter().map(|(name, value)| format!("  {name}: {value}")));
+        let answered = request.upstream.iter().flat_map(|answer| &answer.headers);
+        lines.extend(answered.map(|(name, value)| format!("  answered {name}: {value}")));
         lines
     }
 
@@ -258,8 +297,46 @@ impl Draft {
         self
     }
 
+    /// The upstream answers with these headers, and a body that is not to be had without them.
+    fn answered(mut self, headers: &[(&str, &str)]) -> Self {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.0.request.upstream = vec![Answer {
+            headers: headers.collect(),
+            body: Some(json!(UPSTREAM_BODY)),
+            ..Answer::default()
+        }];
+        self
+    }
+
+    /// The client gets the upstream's answer, with these headers.
+    fn returned(mut self, headers: &[(&str, &str)]) -> Self {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Lines::One((*value).to_owned())));
+        self.0.request.expect.response = Some(Response {
+            status: 200,
+            headers: headers.collect(),
+            body: Some(UPSTREAM_BODY.to_owned()),
+        });
+        self
+    }
+
+    /// The upstream's answer is held back, and the client gets this.
+    fn withheld(mut self, status: u16, code: &str) -> Self {
+        self.0.request.expect.blocked = Some(denial(status, code));
+        self
+    }
+
     /// The upstream gets the same path and of the tenant headers exactly these.
-    fn forwarded(mut self, headers: &[(&str, &str)]) -> Row {
+    fn forwarded(self, headers: &[(&str, &str)]) -> Row {
+        let path = self.0.request.path.clone();
+        self.forwarded_as(&path, headers)
+    }
+
+    /// The upstream gets this path and of the tenant headers exactly these.
+    fn forwarded_as(mut self, path: &str, headers: &[(&str, &str)]) -> Row {
         let mut expected: BTreeMap<_, _> = TENANT_HEADERS
             .into_iter()
             .map(|name| (name.to_owned(), Lines::Many(Vec::new())))
@@ -269,9 +346,8 @@ impl Draft {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), Lines::One((*value).to_owned()))),
         );
-        let path = Some(self.0.request.path.clone());
         self.0.request.expect.forwarded = Some(Forwarded {
-            path,
+            path: Some(path.to_owned()),
             headers: expected,
             ..Forwarded::default()
         });
@@ -280,14 +356,40 @@ impl Draft {
 
     /// The upstream gets nothing, the client this.
     fn denied(mut self, status: u16, code: &str) -> Row {
-        self.0.request.expect.denied = Some(Denied {
-            status,
-            code: Some(code.to_owned()),
+        self.0.request.expect.denied = Some(denial(status, code));
+        self.0
+    }
+
+    /// It is a call of gRPC; the upstream gets nothing, the client this status.
+    fn denied_grpc(mut self, status: u8) -> Row {
+        "POST".clone_into(&mut self.0.request.method);
+        let status = ("grpc-status".to_owned(), Lines::One(status.to_string()));
+        let denied = Denied {
+            status: 200,
+            code: None,
             title: None,
             message: None,
-            headers: BTreeMap::new(),
-        });
-        self.0
+            headers: [status].into(),
+        };
+        let mut row = self
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .0;
+        row.request.expect.denied = Some(denied);
+        row
+    }
+}
+
+/// What an upstream answers that does not answer with what it saw.
+const UPSTREAM_BODY: &str = "the file";
+
+fn denial(status: u16, code: &str) -> Denied {
+    Denied {
+        status,
+        code: Some(code.to_owned()),
+        title: None,
+        message: None,
+        headers: BTreeMap::new(),
     }
 }
 
@@ -325,8 +427,9 @@ mod tests {
     use super::*;
 
     fn codes() -> BTreeSet<String> {
-        let rows = rows().into_iter();
-        rows.filter_map(|row| row.request.expect.denied?.code).collect()
+        let rows = rows().into_iter().map(|row| row.request.expect);
+        rows.filter_map(|expect| expect.denied.or(expect.blocked)?.code)
+            .collect()
     }
 
     #[test]
@@ -338,8 +441,10 @@ mod tests {
             "SERVICE_NOT_CONFIGURED",
             "TENANT_ID_INVALID",
             "TENANT_ID_REQUIRED",
+            "TENANT_LEAK_BLOCKED",
             "TENANT_MANAGER_UNAVAILABLE",
             "TENANT_NOT_FOUND",
+            "TENANT_RATE_LIMITED",
             "TENANT_SUSPENDED",
             "TOKEN_INVALID",
         ];

@@ -137,15 +137,11 @@ impl World {
         let request = &row.request;
         let fields = request.field_lines(Keys::shared(), now())?;
         let reached = self.upstream.total();
+        self.upstream.will_answer(request.upstream.iter().cloned());
         let line = (request.method.as_str(), request.path.as_str());
         let reply = client::send(self.envoy.address(), line, &fields, "").await?;
         let arrived = received(&self.upstream.requests(), reached).pop();
-        let replied = || Observed::Replied {
-            status: reply.status,
-            headers: reply.headers.clone(),
-            body: reply.body.clone(),
-        };
-        Ok((arrived.unwrap_or_else(replied), reply))
+        Ok((arrived.unwrap_or_else(|| reply.observed()), reply))
     }
 
     /// How often a record has served because the Tenant Manager was unavailable; asked only for rows
@@ -181,6 +177,7 @@ impl World {
             "/v1/accounts -H \"authorization: Bearer $ACME\" -H 'x-redis-key: session:42'",
             "/v1/accounts -H \"authorization: Bearer $GLOBEX\" -H 'x-storage-key: reports/2026.pdf'",
             "/v1/accounts -H \"authorization: Bearer $ACME\" -H 'x-tenant-id: globex'",
+            "/storage/globex/2026.pdf -H \"authorization: Bearer $ACME\"",
             "/v1/accounts -H \"authorization: Bearer $HOOLI\"",
             "/v1/accounts",
             "/health",

@@ -253,6 +253,26 @@ async fn a_call_of_an_ungranted_module_or_while_nobody_knows_the_tenant_is_denie
 }
 
 #[tokio::test]
+async fn a_call_too_many_is_told_that_the_resource_is_exhausted() -> anyhow::Result<()> {
+    let limit = json!({ "requests_per_second": 1, "burst": 1 });
+    let (world, _server) = world(json!({ "rate_limit": limit })).await?;
+    let mut client = Client::connect(world.envoy.address()).await?;
+    let metadata = metadata(Some("acme"), &[])?;
+    for method in METHODS {
+        // One of two calls comes too early, unless a second passes between them.
+        let status = loop {
+            if let Err(status) = call(&mut client, method, &metadata, stream::iter([Note::of("first")])).await? {
+                break status;
+            }
+        };
+        ensure!(status.code() == Code::ResourceExhausted, "{method:?}: {status:?}");
+        let told = status.metadata().get("retry-after").map(|value| value.as_bytes());
+        ensure!(told == Some(b"1"), "{method:?}: {status:?}");
+    }
+    world.stop().await
+}
+
+#[tokio::test]
 async fn a_denial_is_headers_only_with_the_status_among_them() -> anyhow::Result<()> {
     let (world, _server) = world(json!({})).await?;
     let stream = TokioIo::new(TcpStream::connect(world.envoy.address()).await?);

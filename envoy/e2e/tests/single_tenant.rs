@@ -27,12 +27,29 @@ const REQUESTS: usize = 400;
 fn everything(enabled: bool) -> Value {
     json!({
         "enabled": enabled,
-        "paths": { "hazardous": "protect" },
-        "auth": { "forward_token": false },
-        "tenant_manager": { "discovery": { "interval_seconds": 1 } },
-        "scope": { "emit": { "slug": "x-tenant-slug", "module": "x-tenant-module" } },
         "environment": "staging",
+        "enforcement": "report",
+        "paths": { "hazardous": "protect", "connect": "allow" },
+        "auth": { "forward_token": false },
+        "tenant_manager": { "on_unavailable": "allow", "discovery": { "interval_seconds": 1 } },
+        "modules": { "routes": [{ "prefix": "/v1/transactions", "module": "transaction" }] },
+        "scope": {
+            "emit": { "slug": "x-tenant-slug", "module": "x-tenant-module" },
+            "headers": [
+                { "name": "x-routing-key", "kind": "routing_key" },
+                { "name": "x-redis-key", "kind": "redis_key", "pattern": true },
+                { "name": "idempotency-key", "kind": "idempotency_key" },
+                { "name": "x-storage-key", "kind": "storage_key", "required": true },
+            ],
+            "path": [{ "prefix": "/storage", "kind": "storage_path" }],
+            "response": [{ "name": "x-storage-key", "kind": "storage_key" }],
+            "emit_claims": { "sub": "x-user-id" },
+            "properties": true,
+        },
+        "rate_limit": { "requests_per_second": 1, "burst": 1, "headers": true },
         "events": { "path": "/-/tenantgate/events", "api_keys": [{ "value": "events-key-of-the-tests" }] },
+        "errors": { "overrides": { "TENANT_ID_REQUIRED": { "status": 400, "code": "NOBODY" } } },
+        "telemetry": { "tenant_label": true },
     })
 }
 

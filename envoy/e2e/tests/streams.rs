@@ -8,13 +8,15 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use envoy_e2e::{Message, Setup, World};
+use envoy_run::Bootstrap;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, StreamBody};
 use hyper::body::{Frame, Incoming};
+use hyper::ext::Protocol;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, split};
 use tokio::net::{TcpListener, TcpStream};
@@ -157,6 +159,62 @@ async fn a_websocket_of_a_tenant_carries_bytes_both_ways() -> anyhow::Result<()>
         ensure!(tenants == ["acme"], "{seen:?}");
         ensure!(seen["sec-websocket-key"] == "dGhlIHNhbXBsZSBub25jZQ==", "{seen:?}");
     }
+    world.check_workers_live().await?;
+    world.stop().await
+}
+
+fn takes_connect(bootstrap: &mut Bootstrap) {
+    bootstrap.hcm()["http2_protocol_options"]["allow_connect"] = true.into();
+}
+
+#[tokio::test]
+async fn a_websocket_over_http2_is_one_too() -> anyhow::Result<()> {
+    let upstream = Upstream::start(None).await?;
+    let setup = Setup::of_corpus(json!({}))?
+        .upstream(upstream.address)
+        .change(takes_connect);
+    let world = setup.start().await?;
+    let stream = TokioIo::new(TcpStream::connect(world.envoy.address()).await?);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await?;
+    let connection = tokio::spawn(connection);
+    let request = |method: &str, path: &str| {
+        Request::builder()
+            .method(method)
+            .uri(format!("http://ledger.example.com{path}"))
+            .header("x-tenant-id", "victim")
+    };
+    // With its answer the client knows that such requests are taken.
+    let first = timeout(
+        SOON,
+        sender.send_request(request("GET", "/v1/first").body(Empty::new())?),
+    )
+    .await??;
+    ensure!(first.status() == 401, "{first:?}");
+    let socket = |authorization: Option<HeaderValue>| {
+        let mut socket = request("CONNECT", "/health").header("sec-websocket-version", "13");
+        if let Some(authorization) = authorization {
+            socket = socket.header("authorization", authorization);
+        }
+        socket
+            .extension(Protocol::from_static("websocket"))
+            .body(Empty::<Bytes>::new())
+    };
+    // Not even on a public path.
+    let refused = timeout(SOON, sender.send_request(socket(None)?)).await??;
+    ensure!(refused.status() == 401 && upstream.seen().is_empty(), "{refused:?}");
+    let reply = timeout(SOON, sender.send_request(socket(Some(authorization("acme")?))?)).await??;
+    ensure!(reply.status() == 200, "{reply:?}");
+    let mut socket = TokioIo::new(hyper::upgrade::on(reply).await?);
+    let mut heard = [0; GREETING.len()];
+    for said in [GREETING, &[0xff; GREETING.len()]] {
+        timeout(SOON, socket.read_exact(&mut heard)).await??;
+        ensure!(heard == said);
+        socket.write_all(&[0xff; GREETING.len()]).await?;
+    }
+    let seen = upstream.seen().pop().context("a handshake")?;
+    let tenants: Vec<_> = seen.get_all("x-tenant-id").iter().collect();
+    ensure!(tenants == ["acme"] && seen[UPGRADE] == "websocket", "{seen:?}");
+    connection.abort();
     world.check_workers_live().await?;
     world.stop().await
 }

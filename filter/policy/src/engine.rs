@@ -6,7 +6,7 @@ use crate::denial::Denial;
 use crate::enforce::rate::Limiter;
 use crate::errand::{Answer, Answered, Callout, Errand};
 use crate::events::{self, Delivery, Received};
-use crate::flow::{self, Forward, Refused, WayBack};
+use crate::flow::{self, Forward, Refused, Told, WayBack};
 use crate::labels::Labels;
 use crate::node::Node;
 use crate::remark::Remark;
@@ -88,6 +88,12 @@ impl Engine {
         self.sanitizer.edits(trailers, Place::Trailers)
     }
 
+    /// What other filters and the access log are told of a request that the host does not let be handled,
+    /// where that is configured.
+    pub fn told_of_failure(&self) -> Vec<Told> {
+        flow::told_of_failure(&self.config)
+    }
+
     /// What is done to the head of the response to a request that was forwarded so.
     ///
     /// # Errors
@@ -135,12 +141,19 @@ impl Engine {
         if let (Some(resolver), Some(manager)) = (self.resolver.as_mut(), &self.config.tenant_manager) {
             resolver.tick(manager, node);
         }
+        if let Some(limiter) = self.limiter.as_mut() {
+            limiter.tick(node);
+        }
         self.authenticator.tick(&self.config.auth, node)
     }
 
     /// When [`Self::tick`] is due next, in monotonic milliseconds; `None`: not by itself.
     pub fn due_ms(&self) -> Option<u64> {
         let resolver = self.resolver.as_ref().and_then(Resolver::due_ms);
-        [resolver, self.authenticator.due_ms()].into_iter().flatten().min()
+        let limiter = self.limiter.as_ref().map(Limiter::due_ms);
+        [resolver, limiter, self.authenticator.due_ms()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

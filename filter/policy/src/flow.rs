@@ -1,14 +1,17 @@
 //! The whole request on one page.
 
+mod pass;
 mod refused;
 mod told;
 mod way_back;
 
 pub use refused::Refused;
+pub(crate) use told::told_of_failure;
 pub use told::{Property, Told};
 pub use way_back::WayBack;
 pub(crate) use way_back::{response, response_trailer_edits};
 
+use pass::Pass;
 use refused::{Manner, refuse};
 use told::{Known, told};
 
@@ -19,7 +22,7 @@ use crate::enforce::{self, Candidate};
 use crate::engine::Engine;
 use crate::errand::{Awaited, Errand, Learned};
 use crate::events::{self, Delivery};
-use crate::node::{Earlier, Node, Now};
+use crate::node::{Node, Now};
 use crate::path::{self, Destination, Route};
 use crate::request::RequestHead;
 use crate::resolve::{self, Outcome, Resolution};
@@ -162,11 +165,6 @@ impl RequestFlow {
         };
         let keys = Keys::of(&config.scope, head);
         let now = Now::of(node);
-        let earlier = if head.has(b"x-envoy-original-url") {
-            node.earlier_pass()
-        } else {
-            Earlier::Nothing
-        };
         let mut request = Request {
             to,
             keys,
@@ -175,19 +173,15 @@ impl RequestFlow {
             claims: Vec::new(),
         };
         let traceparent = || head.traceparent();
-        match earlier {
-            Earlier::Nothing => {}
-            Earlier::Scoped(tenant) => {
+        match Pass::of(config, head, node) {
+            Pass::First => {}
+            Pass::Second(tenant) => {
                 request.is_second_pass = true;
                 let sanitizing = engine.sanitizer.edits(head, Place::SecondPass);
-                let tenant = std::str::from_utf8(&tenant)
-                    .ok()
-                    .and_then(|text| TenantId::parse(text, false));
-                let identity = tenant.map(Identity::Tenant).ok_or(Denial::HostRefused);
-                return request.go_on(engine, identity, traceparent, sanitizing, now, node);
+                return request.go_on(engine, Ok(Identity::Tenant(tenant)), traceparent, sanitizing, now, node);
             }
-            Earlier::Unknowable if request.keys.are_none() => {}
-            Earlier::Unknowable => {
+            Pass::Unknowable if request.keys.are_none() => {}
+            Pass::Unknowable => {
                 let edits = engine.sanitizer.edits(head, Place::Protected);
                 let denial = Denial::KeyRejected {
                     header: "x-envoy-original-url".to_owned(),
@@ -398,7 +392,7 @@ impl Request {
             let edits = scope::edits(&config.scope, &keys, &admitted)?;
             Ok((edits, admitted))
         });
-        if let Some(labels) = engine.labels.as_mut() {
+        if let Some(labels) = engine.labels.as_mut().filter(|_| !is_second_pass) {
             let decision = if admitted.is_ok() {
                 Decision::Allowed
             } else {
@@ -411,7 +405,10 @@ impl Request {
             Err(denial) => return refuse(config, denial, manner, sanitizing, known, node),
         };
         edits.extend(claims);
-        let mut counters = vec![Counter::TenantMessagesProcessed];
+        let mut counters = Vec::new();
+        if !is_second_pass {
+            counters.push(Counter::TenantMessagesProcessed);
+        }
         let mut decision = Decision::Allowed.name();
         if admitted.is_unverified() {
             counters.push(Counter::UnverifiedRequests);
@@ -420,10 +417,11 @@ impl Request {
         let mut properties = told(config, decision, &known);
         let is_changed_for_good = !keys.are_none() || !config.auth.forward_token;
         if is_changed_for_good && !is_second_pass && node.keeps_passes() {
-            properties.push((Property::Pass, tenant.as_str().as_bytes().to_vec()));
+            properties.push(pass::note(config, &tenant));
         }
         let quota = admitted.quota();
-        let way_back = (quota.is_some() || !config.scope.response.is_empty()).then_some(WayBack { tenant, quota });
+        let is_awaited = quota.is_some() || !config.scope.response.is_empty();
+        let way_back = is_awaited.then_some(WayBack { tenant, known, quota });
         Step::Forward(Forward {
             properties,
             edits: scope::after(sanitizing, edits),

@@ -36,6 +36,7 @@ pub mod config;
 pub mod denial;
 pub mod errand;
 pub mod events;
+mod fingerprint;
 pub mod json;
 mod labels;
 pub mod node;

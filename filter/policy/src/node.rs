@@ -6,8 +6,8 @@ use crate::telemetry::{Counter, Decision, Gauge, Histogram};
 /// what the host can do.
 ///
 /// The filter implements it with hostcalls, tests with plain values. None of the methods but
-/// [`Node::share`] can fail, and each may be called at any time but the last three, which are about
-/// the present request and called before it waits. What has a body here, a node may do without: it keeps no statistics then, and
+/// [`Node::share`] can fail, and each may be called at any time but [`Node::dynamic_metadata`],
+/// [`Node::route_module`] and [`Node::earlier_pass`], which are about the present request. What has a body here, a node may do without: it keeps no statistics then, and
 /// workers share nothing.
 pub trait Node {
     /// The real time as milliseconds since the Unix epoch. For token times only: it may jump.
@@ -93,9 +93,9 @@ pub trait Node {
 /// What is known of an earlier pass of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Earlier {
-    /// It has scoped the request to this tenant.
-    Scoped(Vec<u8>),
-    /// There was none, or it has scoped nothing.
+    /// It has left this.
+    Noted(Vec<u8>),
+    /// There was none, or it has left nothing.
     Nothing,
     /// The host does not keep what is left behind.
     Unknowable,

@@ -14,7 +14,7 @@
 //!    module (`/V1/transactions`, `/v1//transactions`, `/v1/transactions;x`, anything hazardous),
 //!    the tenant must have been granted that one too.
 //!
-//! Where there are several modules and the host has chosen a route whose metadata names one, that is the module, and nothing else
+//! Where the host has chosen a route whose metadata names a module, that is the module, and nothing else
 //! is read into the path; a name that cannot be one is refused (404).
 //!
 //! Only the path up to the first `?` is looked at, except for `#` and control bytes, which are
@@ -75,8 +75,10 @@ pub fn route(paths: &Paths, modules: &Modules, head: &RequestHead<'_>, node: &im
     {
         let name = std::str::from_utf8(&name).ok();
         let module = name.and_then(Module::new).ok_or(Denial::RouteNotFound)?;
-        let readings = Vec::new();
-        return Ok(Route::Protected(Destination { module, readings }));
+        return Ok(Route::Protected(Destination {
+            module,
+            readings: Vec::new(),
+        }));
     }
     let module = modules.of(path).ok_or(Denial::RouteNotFound)?.clone();
     let mut readings: Vec<Module> = Vec::new();
@@ -126,13 +128,25 @@ impl Modules {
     /// every reading, and what may come before it is a route in front of it, not only the first:
     /// servers differ in how much they are lenient.
     fn of_lenient(&self, path: &[u8]) -> impl Iterator<Item = &Module> {
-        let read = lenient(path);
         self.routes
             .iter()
             .take_while(move |route| !route.prefix.covers(path))
-            .filter(move |route| route.prefix.covers_in_any_case(&read))
+            .filter(move |route| route.prefix.may_cover(path))
             .map(|route| &route.module)
     }
+}
+
+/// What a lenient server may read a path as. To some, one that begins with `//` is a network-path
+/// reference (RFC 3986 §4.2), whose first segment is a host and no part of the path.
+fn readings(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let read = lenient(path);
+    let behind_host = path.starts_with(b"//").then(|| {
+        let host = read.iter().skip(1).position(|b| *b == b'/');
+        host.and_then(|end| read.get(end.saturating_add(1)..))
+            .unwrap_or_default()
+            .to_vec()
+    });
+    std::iter::once(read).chain(behind_host)
 }
 
 /// The path as a lenient server may read it: decoded, cut at a decoded `?` or `#`, parameters
@@ -218,7 +232,7 @@ impl Prefix {
 
     /// Whether some server may take `path` for one that the prefix covers.
     pub(crate) fn may_cover(&self, path: &[u8]) -> bool {
-        self.covers_in_any_case(&lenient(path))
+        readings(path).any(|read| self.covers_in_any_case(&read))
     }
 
     /// Whether `path` equals the prefix or continues it with `/`, byte for byte.

@@ -9,7 +9,7 @@
 //! 3. in trailers and on public paths also the headers that scope rules name: without a tenant
 //!    they cannot be trusted;
 //! 4. in trailers and on public paths also the headers by which some servers exchange path or
-//!    method.
+//!    method; those that exchange the path also where it is scoped or decides on the module.
 //!
 //! Without `auth.forward_token` the credential is taken out too. Of a request that changes
 //! protocol, `Connection` becomes `Upgrade` alone: a header that it nominates besides would be
@@ -21,14 +21,10 @@ use crate::config::Config;
 use crate::request::RequestHead;
 use crate::scope::{Edit, fold};
 
-/// Headers that may exchange path or method behind the proxy.
-const OVERRIDES: [&[u8]; 5] = [
-    b"x-original-url",
-    b"x-rewrite-url",
-    b"x-http-method-override",
-    b"x-http-method",
-    b"x-method-override",
-];
+/// Headers that may exchange the path behind the proxy.
+const PATHS: [&[u8]; 2] = [b"x-original-url", b"x-rewrite-url"];
+/// Headers that may exchange the method behind the proxy.
+const METHODS: [&[u8]; 3] = [b"x-http-method-override", b"x-http-method", b"x-method-override"];
 
 /// Which headers go. Made once per configuration.
 #[derive(Debug)]
@@ -40,6 +36,8 @@ pub struct Sanitizer {
     scoped: Vec<(Vec<u8>, Vec<u8>)>,
     /// Names of the headers that claims are copied into: on a second pass they are the first one's.
     claims: Vec<Vec<u8>>,
+    /// Whether a tenant's path is scoped, or decides on the module.
+    path_matters: bool,
     /// Taken out besides, by exact name.
     credential: Option<Vec<u8>>,
 }
@@ -93,6 +91,7 @@ impl Sanitizer {
             owned,
             scoped,
             claims,
+            path_matters: !config.scope.paths.is_empty() || !config.modules.routes.is_empty(),
             credential,
         }
     }
@@ -134,7 +133,9 @@ impl Sanitizer {
         if let Some((_, exact)) = self.scoped.iter().find(|(scoped, _)| **scoped == *folded) {
             return place.is_without_tenant() || !name.eq_ignore_ascii_case(exact);
         }
-        place.is_without_tenant() && OVERRIDES.contains(&folded.as_ref())
+        let may_change_path = place.is_without_tenant() || self.path_matters;
+        (may_change_path && PATHS.contains(&folded.as_ref()))
+            || (place.is_without_tenant() && METHODS.contains(&folded.as_ref()))
     }
 }
 
@@ -151,6 +152,7 @@ mod tests {
             owned: owned.into_iter().collect(),
             scoped: [(fold(&scoped).into_owned(), scoped.clone())].into_iter().collect(),
             claims: vec![b"x-org".to_vec()],
+            path_matters: false,
             credential: None,
         }
     }
@@ -204,6 +206,24 @@ mod tests {
         assert_eq!(removed(&names, Place::Public), names);
         assert_eq!(removed(&names, Place::Trailers), names);
         assert!(removed(&names, Place::Protected).is_empty());
+    }
+
+    #[test]
+    fn where_the_path_matters_nothing_exchanges_it() {
+        let sanitizer = Sanitizer {
+            path_matters: true,
+            ..sanitizer()
+        };
+        let fields: [(&[u8], &[u8]); 3] = [
+            (b"X-Original-URL", b"/storage/globex/a"),
+            (b"x_rewrite_url", b"/storage/globex/a"),
+            (b"x-http-method-override", b"PUT"),
+        ];
+        for place in [Place::Protected, Place::SecondPass] {
+            let edits = sanitizer.edits(&RequestHead::new(&fields), place);
+            let removed: Vec<_> = edits.iter().map(Edit::name).collect();
+            assert_eq!(removed, [&b"X-Original-URL"[..], b"x_rewrite_url"]);
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The rules about request targets and bearer credentials, written down a second time: slower, plainer,
+//! The rules about request targets, bearer credentials and keys, written down a second time: slower, plainer,
 //! and without a line of the engine. Property tests, fuzz targets and the tests on the real Envoy compare
 //! the engine with it.
 //!
@@ -6,10 +6,12 @@
 //! * [`upstream`]: every path that some server behind the proxy may take a target for.
 //! * [`spelling`]: other ways to write a path, for tests that need many.
 //! * [`bearer`]: what is a credential.
+//! * [`keys`]: what a broker and a key-value store take a key for.
 //!
 //! Where the two disagree, the rule decides which of them is wrong.
 
 pub mod bearer;
+pub mod keys;
 pub mod spelling;
 pub mod target;
 pub mod upstream;

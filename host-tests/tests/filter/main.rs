@@ -31,6 +31,7 @@ mod races;
 mod rate;
 mod refusing_host;
 mod remains;
+mod scoping;
 mod secrets;
 mod signatures;
 #[path = "../corpus/tenant_manager.rs"]

@@ -226,3 +226,52 @@ fn others_are_told_before_the_head_is_edited() {
     assert_eq!(told(PASS), Some(b"acme".to_vec()));
     world.assert_healthy();
 }
+
+/// Headers may have changed between the passes: routes can copy those of the redirecting response.
+#[test]
+fn what_a_second_pass_carries_must_be_in_the_scope_of_the_first() {
+    let rules = json!([
+        { "name": "x-routing-key", "kind": "routing_key" },
+        { "name": "x-binding-key", "kind": "binding_key" },
+        { "name": "x-redis-key", "kind": "redis_key" },
+        { "name": "idempotency-key", "kind": "idempotency_key" },
+        { "name": "x-storage-key", "kind": "storage_key" },
+    ]);
+    let mut world = World::start(&config(json!({ "scope": { "headers": rules } })), |builder| builder);
+    let mut second = |name: &str, values: &[&str]| {
+        let request = world.request("GET", "acme").header(ORIGINAL_URL, "http://x/");
+        let request = values
+            .iter()
+            .fold(request, |request, value| request.header(name, value));
+        request.property(&[PASS], "acme").run()
+    };
+    for (name, own, outside) in [
+        ("x-routing-key", "a.b.acme", ["a.b.globex", "a", "", ".acme"]),
+        ("x-binding-key", "a.#.acme", ["a.#.globex", "a.#", "acme.*", "#"]),
+        (
+            "x-redis-key",
+            "tenant:acme:k",
+            ["tenant:globex:k", "k", "tenant:acme:", "tenant:*:k"],
+        ),
+        (
+            "idempotency-key",
+            "tenant:acme:k",
+            ["tenant:globex:k", "k", "tenant:acme", ""],
+        ),
+        (
+            "x-storage-key",
+            "acme/a",
+            ["globex/a", "a", "acme/../globex/a", "acme/%2e%2e/b"],
+        ),
+    ] {
+        let kept = second(name, &[own, own]).forwarded();
+        assert_eq!(kept.headers.get_all(name), [own.as_bytes(), own.as_bytes()]);
+        assert_eq!(kept.headers.get_all("x-tenant-id"), [b"acme"]);
+        for value in outside {
+            for values in [&[value][..], &[own, value], &[value, own]] {
+                assert_eq!(denied(second(name, values)), rejected(), "{name}: {values:?}");
+            }
+        }
+    }
+    world.assert_healthy();
+}

@@ -75,10 +75,16 @@ fn secretive() -> World {
     let keys: Vec<_> = API_KEYS.iter().map(|key| json!({ "value": key })).collect();
     let mut config = config(json!({
         "tenant_manager": { "api_keys": keys },
-        "scope": { "emit": {
-            "tenant_id": "x-tenant-id", "slug": "x-tenant-slug", "isolation_mode": "x-tenant-isolation-mode",
-            "module": "x-tenant-module",
-        } },
+        "scope": {
+            "emit": {
+                "tenant_id": "x-tenant-id", "slug": "x-tenant-slug", "isolation_mode": "x-tenant-isolation-mode",
+                "module": "x-tenant-module",
+            },
+            "properties": true,
+            "response": [{ "name": "x-redis-key", "kind": "redis_key" }],
+        },
+        "rate_limit": { "requests_per_second": 1, "burst": 100, "headers": true },
+        "telemetry": { "tenant_label": true },
     }));
     let remote = json!({
         "issuer": REMOTE, "algorithms": ["ES256"], "tenants": "any",
@@ -89,7 +95,14 @@ fn secretive() -> World {
     config["auth"]["issuers"].as_array_mut().expect("a list").push(remote);
     let mut sets = key_sets().into_iter().cycle();
     let world = World::start(&config, |builder| {
-        builder.cluster("idp", move |_: &PeerRequest| sets.next().expect("without end"))
+        let builder = builder.cluster("idp", move |_: &PeerRequest| sets.next().expect("without end"));
+        builder.upstream(|request: &PeerRequest| {
+            if request.headers.get("content-type").is_none() {
+                return Answer::status(200);
+            }
+            // What leaks holds what nobody may see.
+            Answer::json(200, PASSWORD).header("x-redis-key", format!("tenant:globex:{PASSWORD}"))
+        })
     });
     let database =
         json!({ "postgresql": { "host": "db", "password": PASSWORD, "uri": format!("postgres://u:{PASSWORD}@db") } });
@@ -328,6 +341,10 @@ fn nothing_secret_shows_whatever_comes_of_a_request() {
         let streams = send(&mut world, &bearer);
         world.envoy.advance(ms(2_000));
         for stream in streams {
+            for (property, value) in world.envoy.all_filter_state(stream) {
+                planted.assert_absent("the name of a property", &property);
+                planted.assert_absent("a property", &value);
+            }
             match world.envoy.outcome(stream) {
                 Outcome::Replied(reply) => {
                     planted.assert_absent("a reply's body", &reply.body);
@@ -381,6 +398,7 @@ fn nothing_secret_shows_whatever_comes_of_a_request() {
         "tenantgate_TENANT_NOT_PROVISIONED",
         "tenantgate_SERVICE_NOT_CONFIGURED",
         "tenantgate_TENANT_MANAGER_UNAVAILABLE",
+        "tenantgate_TENANT_LEAK_BLOCKED",
     ] {
         assert!(codes.contains(code), "no request came to {code}: {codes:#?}");
     }

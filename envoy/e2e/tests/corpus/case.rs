@@ -209,6 +209,7 @@ impl Prepared {
             let sent = kept.in_place(request, Keys::shared(), now())?;
             world.echo.will_answer(request.upstream.iter().cloned());
             let reply = world.send(&message(&sent)?).await?;
+            let request_id = reply.header("x-request-id");
             let seen = world.echo.requests().split_off(forwarded);
             let seen: Vec<_> = seen.iter().map(Recorded::observed).collect();
             if let Err(faults) = expect::check_exchange(&request.expect, &seen, &replied(reply)) {
@@ -217,7 +218,8 @@ impl Prepared {
                 bail!(faults);
             }
             if !request.expect.properties.is_empty() {
-                let left = last_pass(world, mark).await?;
+                let request_id = request_id.context("a reply without `x-request-id`")?;
+                let left = last_pass(world, mark, &request_id).await?;
                 let property = |name: &str| left[PROPERTIES][name].as_str().map(str::to_owned);
                 expect::check_properties(&request.expect, property).map_err(anyhow::Error::msg)?;
             }
@@ -280,13 +282,14 @@ impl Prepared {
     }
 }
 
-/// The line of the access log that the last pass of a request has left there after the first `mark`.
-async fn last_pass(world: &World, mark: usize) -> anyhow::Result<Value> {
+/// The line of the access log that the last pass of the request with this id has left there after the first
+/// `mark`. Lines of earlier requests may still come.
+async fn last_pass(world: &World, mark: usize, request_id: &str) -> anyhow::Result<Value> {
     let deadline = Instant::now() + ACCESS_LOG_DEADLINE;
     loop {
         for line in world.envoy.access_log().since(mark) {
             let line: Value = serde_json::from_str(&line)?;
-            if line["details"] != "internal_redirect" {
+            if line["request_id"] == request_id && line["details"] != "internal_redirect" {
                 return Ok(line);
             }
         }

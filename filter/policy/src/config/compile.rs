@@ -17,6 +17,7 @@ use super::error::{ConfigError, Pointer, Problem, shown};
 use super::raw::{self, RawConfig};
 use super::read::{self, unacceptable};
 use super::*;
+use crate::fingerprint::fingerprint;
 
 /// A configuration, and what its author should know besides.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ pub fn compile(text: &[u8], env: &Environment) -> Result<Compiled, Vec<ConfigErr
     if raw.version.is_none() {
         faults.always_missing(root.child("version"), "`v1`");
     }
-    let config = config(raw, &mut faults, env);
+    let config = config(raw, fingerprint(text), &mut faults, env);
     if !faults.list.is_empty() {
         return Err(faults.list);
     }
@@ -255,7 +256,7 @@ const PREFIX: &str =
     "one or more `/`-separated segments of letters, digits, `-`, `.`, `_`, `~`, none empty or dots only";
 const HEADER: &str = "a lower-case header field name that is not a pseudo-header and that HTTP itself does not use";
 
-fn config(raw: RawConfig, faults: &mut Faults, env: &Environment) -> Option<Config> {
+fn config(raw: RawConfig, fingerprint: u64, faults: &mut Faults, env: &Environment) -> Option<Config> {
     let root = Pointer::default();
     let service = faults.required(root.child("service"), raw.service, NAME, Name::new);
     let environment = match raw.environment {
@@ -314,15 +315,18 @@ fn config(raw: RawConfig, faults: &mut Faults, env: &Environment) -> Option<Conf
     };
     let errors = errors::errors(raw.errors.unwrap_or_default(), &root.child("errors"), faults);
     let scope = scope?;
+    let mut modules = modules?;
+    modules.from_route = has_tenant_manager || scope.emit.module.is_some() || scope.properties;
     let mut auth = auth?;
     auth.kept_claims
         .extend(scope.claims.iter().map(|(claim, _)| claim.clone()));
     Some(Config {
+        fingerprint,
         service: service?,
         environment: environment?,
         reports_only: raw.enforcement == Some(raw::Enforcement::Report),
         paths: paths?,
-        modules: modules?,
+        modules,
         auth,
         tenant_id: tenant_id?,
         tenant_manager: tenant_manager?,
@@ -398,7 +402,7 @@ fn methods(names: Vec<String>, at: &Pointer, faults: &mut Faults) -> Option<Vec<
 fn modules(raw: Option<raw::RawModules>, service: Option<&Name>, at: &Pointer, faults: &mut Faults) -> Option<Modules> {
     let Some(raw) = raw else {
         return Some(Modules {
-            from_route: false,
+            from_route: true,
             default: service.cloned(),
             routes: Vec::new(),
         });

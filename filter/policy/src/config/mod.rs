@@ -39,6 +39,8 @@ pub enum Plugin {
 /// A compiled configuration.
 #[derive(Debug)]
 pub struct Config {
+    /// The hash of the document: another one is another configuration.
+    pub fingerprint: u64,
     /// `{service}` of the Tenant Manager's paths.
     pub service: ServiceName,
     /// Where this proxy runs: tenant events of another environment are not for it. There whenever
@@ -109,8 +111,8 @@ pub struct PublicPath {
 /// `modules`. Without the block there is one module, named like the service.
 #[derive(Debug, Clone)]
 pub struct Modules {
-    /// Whether there is such a block: only then a route of the host may name the module. To ask for it
-    /// costs every request a call.
+    /// Whether a route of the host may name the module: wherever the module decides on anything or is
+    /// told to anybody. To ask for it costs every request a call.
     pub from_route: bool,
     /// The module of paths that no route covers; `None`: they are refused.
     pub default: Option<Module>,

@@ -1,6 +1,7 @@
 //! What other filters and the access log are told about a request, and the filter itself.
 
 use crate::config::{Config, Module};
+use crate::denial::Code;
 use crate::tenant_id::TenantId;
 
 /// What the host is told about a request, for other filters and the access log.
@@ -15,8 +16,7 @@ pub enum Property {
     TenantModule,
     /// `allowed`, `unverified`, `public`, the code of a denial, or `would_deny:` and that code.
     TenantDecision,
-    /// For the filter itself: that this pass has scoped the request, and to whom. Outlives an internal
-    /// redirect.
+    /// For the filter itself: who has scoped the request, and to whom. Outlives an internal redirect.
     Pass,
 }
 
@@ -33,8 +33,8 @@ impl Property {
 }
 
 /// What has been proven about a request, for the log.
-#[derive(Debug, Default)]
-pub(super) struct Known {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known {
     pub(super) tenant: Option<TenantId>,
     pub(super) module: Option<Module>,
 }
@@ -52,4 +52,9 @@ pub(super) fn told(config: &Config, decision: &str, known: &Known) -> Vec<Told> 
         told.push((Property::TenantModule, module.as_str().as_bytes().to_vec()));
     }
     told
+}
+
+/// The same of a request that fails with us or the host.
+pub(crate) fn told_of_failure(config: &Config) -> Vec<Told> {
+    told(config, Code::InternalError.as_str(), &Known::default())
 }

@@ -15,6 +15,7 @@ use crate::tenant_id::TenantId;
 #[derive(Debug, Clone)]
 pub struct WayBack {
     pub(crate) tenant: TenantId,
+    pub(crate) known: Known,
     pub(crate) quota: Option<Quota>,
 }
 
@@ -27,7 +28,7 @@ pub(crate) fn response(
     grpc: bool,
     node: &impl Node,
 ) -> Result<Forward, Box<Refused>> {
-    let WayBack { tenant, quota } = way_back;
+    let WayBack { tenant, known, quota } = way_back;
     let mut forward = match scope::response::edits(&config.scope.response, head, tenant) {
         Ok(edits) => Forward {
             edits,
@@ -39,11 +40,7 @@ pub(crate) fn response(
                 grpc,
                 unscoping: config.reports_only.then(Vec::new),
             };
-            let known = Known {
-                tenant: Some(tenant.clone()),
-                module: None,
-            };
-            refused(config, denial, manner, Vec::new(), known, node)?
+            refused(config, denial, manner, Vec::new(), known.clone(), node)?
         }
     };
     if let Some(quota) = quota {

@@ -40,6 +40,23 @@ fn who_is_not_let_in_gets_no_label() {
 }
 
 #[test]
+fn a_refused_request_is_counted_by_the_label_that_another_worker_has_given() {
+    let world = World::default();
+    let mut workers = [Labels::new(2), Labels::new(2)];
+    workers[1].count(&tenant("acme"), Decision::Denied, &world);
+    workers[0].count(&tenant("acme"), Decision::Allowed, &world);
+    workers[1].count(&tenant("acme"), Decision::Denied, &world);
+    world.pass(1_000);
+    workers[1].count(&tenant("acme"), Decision::Denied, &world);
+    let counted: Vec<_> = world.tenants.borrow().iter().map(|(label, _)| label.clone()).collect();
+    assert_eq!(
+        counted,
+        ["aggregate", "acme", "aggregate", "acme"],
+        "it looks once in a second"
+    );
+}
+
+#[test]
 fn a_host_that_shares_nothing_has_one_label() {
     let world = World::default();
     world.refuses_writes.set(true);

@@ -11,10 +11,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::changes::ATTEMPTS;
-use super::shared::fingerprint;
 use crate::cell::{self, Change};
 use crate::config::TenantManager;
 use crate::errand::{GRACE_MS, deadline_ms};
+use crate::fingerprint::fingerprint;
 use crate::node::{Node, Shared};
 use crate::remark::Remark;
 use crate::telemetry::{Counter, Gauge};

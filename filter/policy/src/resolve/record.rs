@@ -103,8 +103,8 @@ impl Record {
     }
 
     /// What is kept of a record once its id has been compared: not the id, and of the modules those
-    /// that the configuration knows and the first [`MAX_OTHERS`] others, which routes of the host
-    /// may name. So its size is not for the Tenant Manager to choose.
+    /// that the configuration knows, and where routes of the host may name others the first
+    /// [`MAX_OTHERS`] of them. So its size is not for the Tenant Manager to choose.
     pub(super) fn limited_to(mut self, modules: &Modules) -> Self {
         self.id = None;
         let mut others = 0usize;
@@ -112,8 +112,11 @@ impl Record {
             if modules.knows(name) {
                 return true;
             }
+            if !modules.from_route || Module::new(name).is_none() {
+                return false;
+            }
             others = others.saturating_add(1);
-            others <= MAX_OTHERS && Module::new(name).is_some()
+            others <= MAX_OTHERS
         });
         self.modules.shrink_to_fit();
         self

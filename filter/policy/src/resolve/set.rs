@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::freshness::{Age, Times};
-use super::shared::fingerprint;
 use super::{Outcome, Record};
 use crate::cell;
+use crate::fingerprint::fingerprint;
 use crate::node::Version;
 
 /// How many entries a set holds.

@@ -15,6 +15,7 @@ use super::freshness::{Age, Times};
 use super::set::{Entry, Of, Scope, Set, Verdict};
 use crate::cell;
 use crate::config::Config;
+use crate::fingerprint::fingerprint;
 use crate::node::{Node, NotWritten, Shared};
 use crate::telemetry::{Counter, Gauge};
 
@@ -419,13 +420,6 @@ fn key(tenant: &str, layout: Layout) -> String {
 
 fn set_key(index: u32) -> String {
     format!("tenantgate.set.{index}")
-}
-
-/// A hash that is the same in every build.
-pub(super) fn fingerprint(text: &str) -> u64 {
-    let mut hasher = SipHasher13::new();
-    hasher.write(text.as_bytes());
-    hasher.finish()
 }
 
 #[cfg(test)]

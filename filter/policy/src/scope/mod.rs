@@ -1,5 +1,5 @@
 //! Stage 6: keys that travel in headers and in the path are scoped to the tenant, and the upstream is
-//! told who the tenant is. Nothing here can be reached without an [`Admitted`].
+//! told who the tenant is. Only an [`Admitted`] makes edits that carry a tenant.
 //!
 //! Rules in the order they are applied:
 //!
@@ -150,6 +150,27 @@ fn standing<'v>(kind: Kind, value: &'v [u8], tenant: &str) -> Standing<'v> {
         Kind::Routing | Kind::Binding => routing::standing(value, tenant),
         Kind::Redis | Kind::Idempotency => redis::standing(value, tenant),
         Kind::Storage | Kind::StoragePath => storage::standing(value, tenant),
+    }
+}
+
+/// Whom a value of a response belongs to, which some hop may have made of several: one element of
+/// another's in it is enough.
+fn standing_of_list<'v>(kind: Kind, value: &'v [u8], tenant: &str) -> Standing<'v> {
+    match std::str::from_utf8(value) {
+        Ok(list) if list_standing(list, |element| standing(kind, element.as_bytes(), tenant)) == Standing::Foreign => {
+            Standing::Foreign
+        }
+        _ => standing(kind, value, tenant),
+    }
+}
+
+/// `Foreign` if one element of a list is.
+fn list_standing<'v>(list: &'v str, of: impl Fn(&'v str) -> Standing<'v>) -> Standing<'v> {
+    let mut elements = list.split(',').map(|element| of(element.trim_ascii()));
+    if elements.any(|standing| standing == Standing::Foreign) {
+        Standing::Foreign
+    } else {
+        Standing::Unscoped
     }
 }
 

@@ -45,6 +45,9 @@ impl Target {
             },
             Some(_) => Self::Ambiguous,
             None if !is_plain || prefixes.iter().any(|prefix| prefix.may_cover(path)) => Self::Ambiguous,
+            // Whatever form that is: nobody knows what the next hop takes it for. `OPTIONS *` and `CONNECT`
+            // have no path.
+            None if !path.starts_with(b"/") && !matches!(path, b"" | b"*") => Self::Ambiguous,
             None => Self::Elsewhere,
         }
     }
@@ -127,7 +130,15 @@ mod tests {
         ] {
             assert_eq!(scoped(path), Ok(Some(expected.to_owned())), "{path}");
         }
-        for path in ["/", "/storages/a", "/v1/blob/a", "/a/storage/b", "/?/storage/a", "*"] {
+        for path in [
+            "/",
+            "http://host/other",
+            "/storages/a",
+            "/v1/blob/a",
+            "/a/storage/b",
+            "/?/storage/a",
+            "*",
+        ] {
             assert_eq!(scoped(path), Ok(None), "{path}");
         }
     }
@@ -150,6 +161,10 @@ mod tests {
             "/storage/...",
             "/storage/a%00",
             "http://host/storage/a",
+            "http://user@host/storage/a",
+            "ftp://host/storage/a",
+            "//host/storage/a",
+            "///host//storage/a",
         ] {
             assert!(scoped(path).is_err(), "{path}");
         }

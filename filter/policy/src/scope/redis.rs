@@ -14,7 +14,7 @@ const SCOPE: &str = "tenant:";
 ///
 /// # Errors
 ///
-/// Why the value cannot be one: empty, a control byte, a glob character (`* ? [ ] \`) without
+/// Why the value cannot be one: empty, a control byte, behind a comma a key of another tenant, a glob character (`* ? [ ] \`) without
 /// `pattern`, or a result over 1024 bytes.
 pub(super) fn key(value: &str, tenant: &str, pattern: bool) -> Result<String, &'static str> {
     if !pattern && value.contains(['*', '?', '[', ']', '\\']) {
@@ -27,7 +27,8 @@ pub(super) fn key(value: &str, tenant: &str, pattern: bool) -> Result<String, &'
 ///
 /// # Errors
 ///
-/// Why the value cannot be one: empty, a control byte, or a result over 255 bytes.
+/// Why the value cannot be one: empty, a control byte, behind a comma a key of another tenant, or a
+/// result over 255 bytes.
 pub(super) fn idempotency_key(value: &str, tenant: &str) -> Result<String, &'static str> {
     scoped(value, tenant, MAX_IDEMPOTENCY_BYTES)
 }
@@ -39,6 +40,10 @@ fn scoped(value: &str, tenant: &str, max_bytes: usize) -> Result<String, &'stati
     if value.bytes().any(|b| b.is_ascii_control()) {
         return Err("holds a control byte");
     }
+    // To whoever reads the value as a list (RFC 9110 §5.6.1) it would hold a key of another's.
+    if value.contains(',') && super::list_standing(value, |element| standing(element, tenant)) == Standing::Foreign {
+        return Err("holds another tenant's key");
+    }
     let scoped = format!("{SCOPE}{tenant}:{value}");
     if scoped.len() > max_bytes {
         return Err("is too long");
@@ -46,20 +51,15 @@ fn scoped(value: &str, tenant: &str, max_bytes: usize) -> Result<String, &'stati
     Ok(scoped)
 }
 
-/// Whose key it is. A value may be a list by commas: one foreign key in it is enough.
+/// Whose key it is.
 pub(super) fn standing<'v>(value: &'v str, tenant: &str) -> Standing<'v> {
-    let own = |element: &'v str| {
-        let (id, inner) = element.strip_prefix(SCOPE)?.split_once(':')?;
-        (id == tenant && !inner.is_empty()).then_some(inner)
+    let Some(scope) = value.strip_prefix(SCOPE) else {
+        return Standing::Unscoped;
     };
-    let is_foreign = |element: &'v str| {
-        let element = element.trim();
-        element.starts_with(SCOPE) && own(element).is_none()
-    };
-    if value.split(',').any(is_foreign) {
-        return Standing::Foreign;
+    match scope.split_once(':') {
+        Some((id, inner)) if id == tenant && !inner.is_empty() => Standing::Own(inner),
+        _ => Standing::Foreign,
     }
-    own(value).map_or(Standing::Unscoped, Standing::Own)
 }
 
 #[cfg(test)]
@@ -104,6 +104,17 @@ mod tests {
     }
 
     #[test]
+    fn behind_a_comma_there_is_no_key_of_another_tenant() {
+        for value in ["a,tenant:globex:b", "a, tenant:acme2:b", "a,b, tenant:x"] {
+            assert!(key(value, "acme", false).is_err(), "{value:?}");
+            assert!(idempotency_key(value, "acme").is_err(), "{value:?}");
+        }
+        for value in ["a,b", "a,tenant:acme:b", "tenants:a,b", ",", "tenant:globex:x"] {
+            assert_eq!(key(value, "acme", false), Ok(format!("tenant:acme:{value}")));
+        }
+    }
+
+    #[test]
     fn whose_a_key_is_its_scope_says() {
         for (value, standing) in [
             ("tenant:acme:orders", Standing::Own("orders")),
@@ -114,8 +125,6 @@ mod tests {
             ("tenant:acme", Standing::Foreign),
             ("tenant:acme:", Standing::Foreign),
             ("tenant:acme2:x", Standing::Foreign),
-            ("tenant:acme:a, tenant:globex:b", Standing::Foreign),
-            ("a,tenant:globex:b", Standing::Foreign),
             ("orders", Standing::Unscoped),
             ("", Standing::Unscoped),
         ] {

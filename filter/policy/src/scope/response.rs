@@ -4,11 +4,13 @@
 //! Rules in the order they are applied:
 //!
 //! 1. A field line whose value is in another tenant's scope, or might be, is 502
-//!    `TENANT_LEAK_BLOCKED`: the whole response is withheld. So is one that cannot be read as text.
+//!    `TENANT_LEAK_BLOCKED`: the whole response is withheld. So is one that cannot be read as text,
+//!    and one that holds such a value as an element of a list (RFC 9110 §5.6.1): any hop may have
+//!    made one line of several.
 //! 2. A value in the tenant's own scope loses it; one in nobody's scope stays.
 //! 3. Trailers come too late to withhold anything: there such a field is taken out.
 
-use super::{Edit, Standing, standing};
+use super::{Edit, Standing, standing_of_list};
 use crate::config::ResponseRule;
 use crate::denial::Denial;
 use crate::request::RequestHead;
@@ -26,7 +28,7 @@ pub fn edits(rules: &[ResponseRule], head: &RequestHead<'_>, tenant: &TenantId) 
         let mut is_changed = false;
         let mut values = Vec::new();
         for value in head.values(name) {
-            match standing(rule.kind, value, tenant.as_str()) {
+            match standing_of_list(rule.kind, value, tenant.as_str()) {
                 Standing::Foreign => {
                     return Err(Denial::LeakBlocked {
                         header: rule.name.as_str().to_owned(),
@@ -118,6 +120,8 @@ mod tests {
             [("x-storage-key", "acme/a"), ("x-storage-key", "globex/a")],
             [("x-redis-key", "tenant:globex:k"), ("x-storage-key", "acme/a")],
             [("x-storage-key", "acme/é"), ("x", "y")],
+            [("x-storage-key", "acme/a, globex/secret"), ("x", "y")],
+            [("x-redis-key", "a,tenant:globex:k"), ("x", "y")],
         ] {
             assert!(matches!(edited(&fields), Err(Denial::LeakBlocked { .. })), "{fields:?}");
         }

@@ -8,6 +8,9 @@
 //! Where a bucket cannot be had, because its set is full of others that are in use or because other
 //! workers were faster every time, each worker limits for itself at the rate divided by the number
 //! of workers ([`share`]): all of them together then stay within the rate, but for one request each.
+//!
+//! Plugins in front of one service have one bucket for a tenant, also the two of an update that runs
+//! side by side for a while. What one of them has admitted counts for the other, whatever its limit.
 
 mod share;
 mod table;
@@ -62,8 +65,18 @@ impl Limiter {
         Self {
             limits: limits.clone(),
             table: Table::new(limits.shared_sets, service),
-            share: Share::default(),
+            share: Share::new(service),
         }
+    }
+
+    /// Says from time to time that this worker is there, so that it has its part of what cannot be shared.
+    pub fn tick(&mut self, node: &impl Node) {
+        self.share.register(nanoseconds(node), node);
+    }
+
+    /// When [`Self::tick`] is due next, in monotonic milliseconds.
+    pub fn due_ms(&self) -> u64 {
+        self.share.due().div_ceil(NANOS_PER_MS)
     }
 
     /// Takes one request out of the tenant's bucket.
@@ -72,32 +85,36 @@ impl Limiter {
     ///
     /// [`TooMany`] when it is empty.
     pub fn admit(&mut self, tenant: &TenantId, node: &impl Node) -> Result<Quota, TooMany> {
-        let limit = *self.limits.of(tenant);
-        let now = node.monotonic_ms().saturating_mul(NANOS_PER_MS);
-        self.share.register(now, node);
+        let whole = Bucket::of(*self.limits.of(tenant));
+        let now = nanoseconds(node);
         let known = self.share.full_at(tenant, now);
-        let bucket = Bucket::of(limit);
-        match self.table.take(tenant, bucket, (now, known), node) {
-            Some(taken) => taken,
+        let (bucket, taken) = match self.table.take(tenant, whole, (now, known), node) {
+            Some(taken) => (whole, taken),
             None => {
                 node.count(Counter::RateLimitFallbacks);
-                self.share.take(tenant, bucket, now, node)
+                let bucket = self.share.part_of(whole, now, node);
+                (bucket, self.share.take(tenant, bucket, now))
             }
-        }
-        .map(|full_at| bucket.quota(full_at, now))
-        .map_err(|full_at| TooMany {
-            retry_after_ms: bucket.wait(full_at, now).div_ceil(NANOS_PER_MS),
-            quota: Quota {
-                left: 0,
-                ..bucket.quota(full_at, now)
-            },
-        })
+        };
+        taken
+            .map(|full_at| bucket.quota(full_at, now))
+            .map_err(|full_at| TooMany {
+                retry_after_ms: bucket.wait(full_at, now).div_ceil(NANOS_PER_MS),
+                quota: Quota {
+                    left: 0,
+                    ..bucket.quota(full_at, now)
+                },
+            })
     }
 
     /// Whether callers are told of their limits.
     pub fn tells(&self) -> bool {
         self.limits.headers
     }
+}
+
+fn nanoseconds(node: &impl Node) -> u64 {
+    node.monotonic_ms().saturating_mul(NANOS_PER_MS)
 }
 
 /// The arithmetic of a bucket. Times are monotonic nanoseconds; a bucket is the time at which it is
@@ -139,10 +156,7 @@ impl Bucket {
     ///
     /// The same bucket, when it has no room for one.
     fn take(self, full_at: u64, now: u64) -> Result<u64, u64> {
-        // Emptier than empty: written under another limit, or by somebody else. Nobody waits longer for
-        // it than for an empty one.
-        let full_at = full_at.clamp(now, now.saturating_add(self.span()));
-        let taken = full_at.saturating_add(self.interval);
+        let taken = full_at.max(now).saturating_add(self.interval);
         if taken.saturating_sub(now) > self.span() {
             Err(full_at)
         } else {

@@ -7,8 +7,9 @@ use std::hash::Hasher;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
-use super::Bucket;
+use super::{Bucket, NANOS_PER_SECOND};
 use crate::cell::{self, Change};
+use crate::fingerprint::fingerprint;
 use crate::node::{Node, NotWritten};
 use crate::tenant_id::TenantId;
 
@@ -20,6 +21,9 @@ const WAYS: usize = 8;
 const FORMAT: u8 = 1;
 /// How often a write is tried. Every failed attempt is another worker's success.
 const ATTEMPTS: usize = 64;
+/// Longest that an empty bucket may take to fill, in nanoseconds: what the configuration allows. What
+/// is full later than that was not written here.
+const LONGEST: u64 = 1_000_000 * NANOS_PER_SECOND;
 
 /// A full hash seed.
 type Seed = (u64, u64);
@@ -44,11 +48,9 @@ struct Entry {
 
 impl Table {
     pub(super) fn new(sets: u32, service: &str) -> Self {
-        let mut hasher = SipHasher13::new();
-        hasher.write(service.as_bytes());
         Self {
             sets,
-            service: hasher.finish(),
+            service: fingerprint(service),
             seed: None,
         }
     }
@@ -66,14 +68,14 @@ impl Table {
         let key = self.key(tenant, node)?;
         let taken = cell::update(&key, ATTEMPTS, node, |stored| {
             let mut set = Set::decode(&stored.value);
+            set.0.retain(|entry| entry.full_at <= now.saturating_add(LONGEST));
             let is_its = |entry: &Entry| entry.service == self.service && entry.tenant == tenant.as_str();
             if let Some(entry) = set.0.iter_mut().find(|entry| is_its(entry)) {
                 let taken = bucket.take(entry.full_at.max(known), now);
-                let (Ok(full_at) | Err(full_at)) = taken;
-                // A refused request moves a bucket only back from what it cannot be.
-                if taken.is_err() && full_at >= entry.full_at {
+                let Ok(full_at) = taken else {
+                    // What others admit under a wider limit, or at a later time, stays taken.
                     return Change::None(Some(taken));
-                }
+                };
                 entry.full_at = full_at;
                 return Change::To(set.encode(), Some(taken));
             }
@@ -102,6 +104,8 @@ impl Table {
             }
         };
         let mut hasher = SipHasher13::new_with_keys(first, second);
+        // A tenant of many services has a set for each: it crowds nobody out.
+        hasher.write_u64(self.service);
         hasher.write(tenant.as_str().as_bytes());
         let index = hasher.finish().checked_rem(u64::from(self.sets))?;
         Some(format!("tenantgate.rate.{index}"))

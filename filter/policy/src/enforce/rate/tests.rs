@@ -40,7 +40,7 @@ impl Node {
             // Workers draw numbers of their own.
             world.random.set(number);
             let mut limiter = Limiter::new(limits, "ledger");
-            limiter.share.register(0, &world);
+            limiter.tick(&world);
             limiter
         };
         let workers = (0..u32::try_from(workers).unwrap()).map(worker).collect();
@@ -190,44 +190,126 @@ fn services_do_not_share_buckets_and_configurations_of_one_do() {
 }
 
 #[test]
-fn what_others_write_locks_nobody_out_for_long() {
+fn what_others_write_locks_nobody_out() {
     let mut node = Node::new(1, &limits(10, 5, 1));
     node.admitted(0, "acme", 5);
     let key = "tenantgate.rate.0";
+    let late = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|id| (id.to_owned(), 0u64, u64::MAX));
     let garbage = [
         vec![],
         vec![1],
         vec![0xff; 40],
-        postcard::to_extend(&vec![("acme".to_owned(), 0u64, u64::MAX)], vec![1]).unwrap(),
+        postcard::to_extend(&late.to_vec(), vec![1]).unwrap(),
     ];
     for bytes in garbage {
         node.world.overwrite(key, &bytes);
-        assert!(node.admitted(0, "acme", 50) <= 5, "{bytes:?}");
+        assert_eq!(node.admitted(0, "acme", 50), 5, "{bytes:?}");
         node.world.pass(600);
-        assert!(node.admitted(0, "acme", 50) >= 1, "{bytes:?}");
     }
+    assert_eq!(node.world.counts(Counter::RateLimitFallbacks), 0);
     // Its own bucket, and the end of time.
     let stored = node.world.shared(key);
     assert_ne!(stored.version, Version::ABSENT);
     let mut set: Vec<(String, u64, u64)> = postcard::from_bytes(&stored.value[1..]).unwrap();
     set[0].2 = u64::MAX;
     node.world.overwrite(key, &postcard::to_extend(&set, vec![1]).unwrap());
-    assert_eq!(node.admitted(0, "acme", 1), 0);
-    let wait = node.workers[0]
-        .admit(&tenant("acme"), &node.world)
-        .unwrap_err()
-        .retry_after_ms;
-    assert_eq!(wait, 100, "no longer than for an empty bucket");
+    assert_eq!(node.admitted(0, "acme", 50), 5);
 }
 
 #[test]
-fn a_narrower_limit_holds_at_once() {
-    let mut node = Node::new(1, &limits(1, 1_000, 64));
-    node.admitted(0, "acme", 1_000);
+fn a_narrower_limit_waits_for_what_was_admitted_under_the_wider_one() {
+    let mut node = Node::new(1, &limits(1, 10, 64));
+    node.admitted(0, "acme", 10);
     node.workers = vec![Limiter::new(&limits(1, 2, 64), "ledger")];
-    assert_eq!(node.admitted(0, "acme", 1), 0);
+    for _ in 0..8 {
+        assert_eq!(node.admitted(0, "acme", 1), 0);
+        node.world.pass(1_000);
+    }
     node.world.pass(1_000);
     assert_eq!(node.admitted(0, "acme", 2), 1);
+}
+
+#[test]
+fn an_old_configuration_beside_a_new_one_fills_no_bucket() {
+    let mut node = Node::new(1, &limits(100, 200, 64));
+    node.workers.push(Limiter::new(&limits(1, 1, 64), "ledger"));
+    let mut admitted = 0;
+    for _ in 0..100 {
+        admitted += node.admitted(0, "acme", 100) + node.admitted(1, "acme", 100);
+        node.world.pass(1);
+    }
+    assert!(admitted <= 210, "{admitted}");
+}
+
+#[test]
+fn a_worker_whose_clock_was_read_a_while_ago_gives_nothing_back() {
+    let mut node = Node::new(2, &limits(1_000, 10, 64));
+    let mut admitted = 0;
+    for _ in 0..100 {
+        node.world.pass(10);
+        admitted += node.admitted(0, "acme", 20);
+        node.world.now_ms.set(node.world.now_ms.get() - 5);
+        admitted += node.admitted(1, "acme", 1);
+        node.world.pass(5);
+    }
+    assert!(admitted <= 1_010, "{admitted}");
+}
+
+#[test]
+fn workers_that_come_in_the_same_moment_all_count() {
+    let world = World::default();
+    let limits = limits(8, 8, 1);
+    let mut workers: Vec<_> = (0..4).map(|_| Limiter::new(&limits, "ledger")).collect();
+    for (number, worker) in workers.iter_mut().enumerate() {
+        world.random.set(u32::try_from(number).unwrap());
+        world.now_ms.set(1_000 + 3 - u64::try_from(number).unwrap());
+        worker.tick(&world);
+    }
+    for number in 0..8 {
+        workers[0].admit(&tenant(&format!("t{number}")), &world).unwrap();
+    }
+    let admitted: usize = workers
+        .iter_mut()
+        .map(|worker| {
+            (0..50)
+                .filter(|_| worker.admit(&tenant("ninth"), &world).is_ok())
+                .count()
+        })
+        .sum();
+    assert_eq!(admitted, 8);
+}
+
+#[test]
+fn who_limits_for_itself_tells_when_it_has_room_again() {
+    let mut node = Node::new(4, &limits(1, 8, 1));
+    for number in 0..8 {
+        node.admitted(0, &format!("t{number}"), 1);
+    }
+    let ninth = tenant("ninth");
+    assert_eq!(node.admitted(0, "ninth", 50), 2);
+    let too_many = node.workers[0].admit(&ninth, &node.world).unwrap_err();
+    assert_eq!((too_many.retry_after_ms, too_many.quota.burst), (4_000, 2));
+}
+
+#[test]
+fn a_tenant_of_many_services_crowds_nobody_out() {
+    let world = World::default();
+    let limits = limits(10, 10, 64);
+    let greedy = tenant("greedy");
+    let mut services: Vec<_> = (0..64)
+        .map(|number| Limiter::new(&limits, &format!("s{number}")))
+        .collect();
+    for service in &mut services {
+        service.tick(&world);
+        service.admit(&greedy, &world).unwrap();
+    }
+    let sets = world
+        .store
+        .borrow()
+        .keys()
+        .filter(|key| key.starts_with("tenantgate.rate."))
+        .count();
+    assert!(sets > 20, "{sets} sets for 64 services");
 }
 
 proptest! {

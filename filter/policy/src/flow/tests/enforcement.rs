@@ -1,6 +1,7 @@
 //! What is enforced, told and scoped once the tenant is known.
 
 use super::*;
+use crate::node::Earlier;
 
 /// A plugin without a Tenant Manager: the claim is enough.
 fn engine_with(patch: &Value) -> Engine {
@@ -47,6 +48,12 @@ fn set(name: &str, value: &str) -> Edit {
 
 fn keeping(world: &World, earlier: Earlier) {
     world.earlier_pass.replace(Some(earlier));
+}
+
+/// The note that a pass of this very configuration leaves.
+fn noted(engine: &Engine, tenant: &str) -> Earlier {
+    let (_, note) = pass::note(&engine.config, &TenantId::parse(tenant, false).unwrap());
+    Earlier::Noted(note)
 }
 
 #[test]
@@ -122,7 +129,8 @@ fn what_was_scoped_is_remembered_for_a_second_pass() {
     keeping(&world, Earlier::Nothing);
     let pass = |forward: Forward| told(&forward.properties);
     let first = forwarded(ask(&mut engine, &world, &[("x-routing-key", "a")]));
-    assert_eq!(pass(first), [("tenantgate_pass", "acme".to_owned())]);
+    let note = format!("{:016x}acme", engine.config.fingerprint);
+    assert_eq!(pass(first), [("tenantgate_pass", note)]);
     assert!(
         pass(forwarded(ask(&mut engine, &world, &[]))).is_empty(),
         "nothing was scoped"
@@ -132,7 +140,6 @@ fn what_was_scoped_is_remembered_for_a_second_pass() {
 #[test]
 fn a_second_pass_keeps_what_is_in_scope_and_refuses_the_rest() {
     let world = World::default();
-    keeping(&world, Earlier::Scoped(b"acme".to_vec()));
     let mut engine = engine_with(&json!({
         "auth": { "forward_token": false, "issuers": [{ "issuer": "https://id.example.com", "algorithms": ["EdDSA"],
             "jwks": { "inline": { "$keys": ["main-eddsa"] } } }] },
@@ -142,6 +149,7 @@ fn a_second_pass_keeps_what_is_in_scope_and_refuses_the_rest() {
         },
         "rate_limit": { "requests_per_second": 1, "burst": 1 },
     }));
+    keeping(&world, noted(&engine, "acme"));
     let mut second = |path: &str, key: &str| {
         let fields: [(&[u8], &[u8]); 5] = [
             (b":method", b"GET"),
@@ -156,6 +164,7 @@ fn a_second_pass_keeps_what_is_in_scope_and_refuses_the_rest() {
         let forward = forwarded(second(path, "orders.acme"));
         assert_eq!(forward.edits, [set("x-tenant-id", "acme")], "{path}");
         assert!(forward.properties.is_empty(), "it is remembered already");
+        assert!(forward.counters.is_empty(), "it is counted already");
     }
     for (path, key) in [
         ("/v1/elsewhere", "orders"),
@@ -170,11 +179,31 @@ fn a_second_pass_keeps_what_is_in_scope_and_refuses_the_rest() {
 #[test]
 fn the_memory_of_a_first_pass_is_not_read_without_a_redirect() {
     let world = World::default();
-    keeping(&world, Earlier::Scoped(b"globex".to_vec()));
     let mut engine = engine_with(&json!({}));
+    keeping(&world, noted(&engine, "globex"));
     let forward = forwarded(ask(&mut engine, &world, &[("x-routing-key", "a")]));
     assert!(forward.edits.contains(&set("x-routing-key", "a.acme")));
     assert_eq!(code(&start(&mut engine, &world, &[])), "TENANT_ID_REQUIRED");
+}
+
+#[test]
+fn a_note_of_another_configuration_opens_nothing() {
+    let world = World::default();
+    let other = engine_with(&json!({ "service": "payments" }));
+    let mut engine = engine_with(&json!({}));
+    let redirected = ("x-envoy-original-url", "http://host/");
+    let garbage = [&b""[..], b"acme", b"\xff", b"0000000000000000acme"].map(|note| Earlier::Noted(note.to_vec()));
+    for note in [noted(&other, "acme")].into_iter().chain(garbage) {
+        keeping(&world, note);
+        assert_eq!(code(&start(&mut engine, &world, &[redirected])), "TENANT_ID_REQUIRED");
+        let scoped = [redirected, ("x-routing-key", "orders.acme")];
+        assert_eq!(
+            code(&ask(&mut engine, &world, &scoped)),
+            "KEY_REJECTED",
+            "scoped by whom?"
+        );
+        assert_eq!(code(&ask(&mut engine, &world, &[redirected])), "forwarded");
+    }
 }
 
 #[test]
