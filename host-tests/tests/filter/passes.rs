@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use tiny_envoy::{Answer, Builder, Outcome, PeerRequest, StreamId};
 
-use crate::world::{ACCOUNTS, World, config, denied, ms, with_events};
+use crate::world::{ACCOUNTS, World, config, denied, forwarded_for, ms, with_events};
 
 const INTERNAL_ERRORS: &str = "tenantgate_denials_total.code=INTERNAL_ERROR~";
 const PASS: &str = "tenantgate_pass";
@@ -46,6 +46,19 @@ impl World {
         let second = self.envoy.redirected(first).expect("it was redirected");
         (second, self.envoy.decide(second))
     }
+}
+
+/// What a configuration leaves with a request of a tenant that it has scoped.
+fn note(config: &Value, tenant: &str) -> Vec<u8> {
+    let mut world = World::start(config, |builder| builder);
+    let stream = world.request("GET", tenant).header("x-redis-key", "k").send();
+    world.envoy.decide(stream).forwarded();
+    let state = world.envoy.all_filter_state(stream);
+    let [(name, note)] = &state.into_iter().collect::<Vec<_>>()[..] else {
+        panic!("one note")
+    };
+    assert_eq!(name, PASS.as_bytes());
+    note.clone()
 }
 
 fn rejected() -> (u16, String) {
@@ -110,17 +123,25 @@ fn nothing_is_remembered_of_a_request_of_which_nothing_was_scoped() {
 fn what_is_remembered_is_the_tenant_and_nothing_else() {
     let mut world = redirecting(&config(json!({})), |builder| builder);
     let first = world.first_pass("acme", &[("x-redis-key", "k")]);
-    let remembered = BTreeMap::from([(PASS.into(), b"acme".to_vec())]);
-    assert_eq!(world.envoy.all_filter_state(first), remembered);
+    let remembered = world.envoy.all_filter_state(first);
     let (second, outcome) = world.second_pass(first);
     outcome.forwarded();
     assert_eq!(world.envoy.all_filter_state(second), remembered);
+    // The same for every request of the tenant, and for another tenant but for its id.
+    let config = config(json!({}));
+    let of = |tenant: &str| note(&config, tenant);
+    assert_eq!(remembered, BTreeMap::from([(PASS.into(), of("acme"))]));
+    let by = |note: Vec<u8>, tenant: &str| note.strip_suffix(tenant.as_bytes()).map(<[u8]>::to_vec);
+    let configuration = by(of("acme"), "acme").expect("the tenant");
+    assert_eq!(by(of("globex"), "globex"), Some(configuration.clone()));
+    assert_eq!(configuration.len(), 16);
 }
 
 #[test]
 fn what_is_remembered_is_looked_at_only_behind_a_redirect() {
     let mut world = World::start(&config(json!({})), |builder| builder);
-    let request = world.request("GET", "acme").property(&[PASS], "globex");
+    let forged = note(&config(json!({})), "globex");
+    let request = world.request("GET", "acme").property(&[PASS], forged);
     let outcome = request.header("x-redis-key", "tenant:globex:k").run();
     let request = outcome.forwarded();
     assert_eq!(request.headers.get_all("x-tenant-id"), [b"acme"]);
@@ -131,12 +152,38 @@ fn what_is_remembered_is_looked_at_only_behind_a_redirect() {
 }
 
 #[test]
-fn a_tenant_that_cannot_be_one_was_not_remembered_by_us() {
-    let mut world = World::start(&config(json!({})), |builder| builder);
-    for garbage in [b"".as_slice(), b"a b", b"\xff", b"../x", &[b'a'; 257]] {
+fn what_this_configuration_cannot_have_left_is_not_believed() {
+    let config_of = |scope: Value| config(json!({ "scope": scope }));
+    let ours = config_of(json!({}));
+    let right = note(&ours, "globex");
+    let other = note(&config_of(json!({ "emit": { "module": "x-app" } })), "globex");
+    assert_ne!(right, other);
+    let by = &right[..16];
+    let mut notes = vec![
+        other,
+        b"globex".to_vec(),
+        Vec::new(),
+        by.to_vec(),
+        right.to_ascii_uppercase(),
+    ];
+    for tenant in [b"a b".as_slice(), b"\xff", b"../x", &[b'a'; 257]] {
+        notes.push([by, tenant].concat());
+    }
+    let mut world = World::start(&ours, |builder| builder);
+    let mut second = |note: &[u8], line: Option<(&str, &str)>| {
         let request = world.request("GET", "acme").header(ORIGINAL_URL, "http://x/");
-        let outcome = request.property(&[PASS], garbage).run();
-        assert_eq!(denied(outcome), internal_error(), "{}", garbage.escape_ascii());
+        let request = line
+            .into_iter()
+            .fold(request, |request, (name, value)| request.header(name, value));
+        request.property(&[PASS], note).run()
+    };
+    let globex_key = Some(("x-redis-key", "tenant:globex:k"));
+    assert_eq!(forwarded_for(second(&right, globex_key)), "globex");
+    for note in notes {
+        let about = note.escape_ascii().to_string();
+        assert_eq!(denied(second(&note, globex_key)), rejected(), "{about}");
+        // Where no key can have been scoped the token speaks.
+        assert_eq!(forwarded_for(second(&note, None)), "acme", "{about}");
     }
     world.assert_healthy();
 }
@@ -223,7 +270,7 @@ fn others_are_told_before_the_head_is_edited() {
     let told = |name| world.envoy.filter_state(stream, name);
     assert_eq!(told("tenant_id"), Some(b"acme".to_vec()));
     assert_eq!(told("tenant_module"), Some(b"onboarding".to_vec()));
-    assert_eq!(told(PASS), Some(b"acme".to_vec()));
+    assert!(told(PASS).is_some_and(|note| note.ends_with(b"acme")));
     world.assert_healthy();
 }
 
@@ -237,13 +284,15 @@ fn what_a_second_pass_carries_must_be_in_the_scope_of_the_first() {
         { "name": "idempotency-key", "kind": "idempotency_key" },
         { "name": "x-storage-key", "kind": "storage_key" },
     ]);
-    let mut world = World::start(&config(json!({ "scope": { "headers": rules } })), |builder| builder);
+    let config = config(json!({ "scope": { "headers": rules } }));
+    let note = note(&config, "acme");
+    let mut world = World::start(&config, |builder| builder);
     let mut second = |name: &str, values: &[&str]| {
         let request = world.request("GET", "acme").header(ORIGINAL_URL, "http://x/");
         let request = values
             .iter()
             .fold(request, |request, value| request.header(name, value));
-        request.property(&[PASS], "acme").run()
+        request.property(&[PASS], note.clone()).run()
     };
     for (name, own, outside) in [
         ("x-routing-key", "a.b.acme", ["a.b.globex", "a", "", ".acme"]),

@@ -315,8 +315,6 @@ fn config(raw: RawConfig, fingerprint: u64, faults: &mut Faults, env: &Environme
     };
     let errors = errors::errors(raw.errors.unwrap_or_default(), &root.child("errors"), faults);
     let scope = scope?;
-    let mut modules = modules?;
-    modules.from_route = has_tenant_manager || scope.emit.module.is_some() || scope.properties;
     let mut auth = auth?;
     auth.kept_claims
         .extend(scope.claims.iter().map(|(claim, _)| claim.clone()));
@@ -326,7 +324,7 @@ fn config(raw: RawConfig, fingerprint: u64, faults: &mut Faults, env: &Environme
         environment: environment?,
         reports_only: raw.enforcement == Some(raw::Enforcement::Report),
         paths: paths?,
-        modules,
+        modules: modules?,
         auth,
         tenant_id: tenant_id?,
         tenant_manager: tenant_manager?,
@@ -402,7 +400,7 @@ fn methods(names: Vec<String>, at: &Pointer, faults: &mut Faults) -> Option<Vec<
 fn modules(raw: Option<raw::RawModules>, service: Option<&Name>, at: &Pointer, faults: &mut Faults) -> Option<Modules> {
     let Some(raw) = raw else {
         return Some(Modules {
-            from_route: true,
+            from_route: false,
             default: service.cloned(),
             routes: Vec::new(),
         });

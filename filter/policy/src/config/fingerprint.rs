@@ -22,6 +22,7 @@ impl Config {
             format!("fold_uuid={}", self.tenant_id.fold_uuid),
             format!("schema={}", self.scope.emit.schema.is_some()),
             format!("vhost={}", self.scope.emit.vhost.is_some()),
+            format!("modules_of_routes={}", self.modules.from_route),
         ];
         lines.extend(modules.iter().map(|module| format!("module={module}")));
         if let Some(manager) = &self.tenant_manager {

@@ -111,8 +111,8 @@ pub struct PublicPath {
 /// `modules`. Without the block there is one module, named like the service.
 #[derive(Debug, Clone)]
 pub struct Modules {
-    /// Whether a route of the host may name the module: wherever the module decides on anything or is
-    /// told to anybody. To ask for it costs every request a call.
+    /// Whether there is such a block: only then a route of the host may name the module. To ask for it
+    /// costs every request a call, and not a cheap one.
     pub from_route: bool,
     /// The module of paths that no route covers; `None`: they are refused.
     pub default: Option<Module>,

@@ -333,6 +333,8 @@ fn whatever_changes_the_meaning_of_a_record_changes_the_fingerprint() {
         json!({ "tenant_manager": { "cache": { "stale_if_error_seconds": 301 } } }),
         json!({ "tenant_manager": { "cache": { "negative_ttl_seconds": 11 } } }),
         json!({ "events": null, "tenant_manager": null }),
+        // The same modules, but routes of the host may name others.
+        json!({ "modules": { "default": "ledger" } }),
     ];
     let mut seen = std::collections::BTreeSet::from([base.clone()]);
     for change in &changes {
@@ -347,8 +349,6 @@ fn whatever_changes_the_meaning_of_a_record_changes_the_fingerprint() {
         json!({ "events": null }),
         json!({ "paths": { "public": [] }, "auth": { "leeway_seconds": 1 } }),
         json!({ "scope": { "emit": { "slug": "x-slug", "module": "x-module" } } }),
-        json!({ "modules": { "default": "ledger" } }),
-        json!({ "modules": { "routes": [{ "prefix": "/a", "module": "ledger" }, { "prefix": "/b", "module": "ledger" }] } }),
     ] {
         assert_eq!(text(&nothing), base, "{nothing}");
     }
