@@ -45,6 +45,10 @@ const OTHERS: [(&str, &str); 3] = [
 /// The columns about places, in the order of the table.
 const PLACES: [Place; 4] = [Place::Protected, Place::SecondPass, Place::Public, Place::Trailers];
 
+/// Members that change what becomes of headers that they do not name. A row with one of them says what
+/// happens where the document has it; the others, what happens where it has none of them.
+const CONDITIONS: [&str; 2] = ["modules.routes", "scope.path"];
+
 /// The sources that ship, without their tests and comments.
 fn sources() -> String {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -155,9 +159,9 @@ fn every_header_that_a_table_is_about_is_in_the_code() {
     assert!(seen > 25, "{seen} headers");
 }
 
-#[test]
-fn what_the_first_table_says_of_each_place_is_what_happens() {
-    let document = json!({
+/// What takes headers out of requests, under a document with one of [`CONDITIONS`] or without any.
+fn sanitizer(condition: Option<&str>) -> Sanitizer {
+    let mut document = json!({
         "version": "v1",
         "enabled": true,
         "service": "ledger",
@@ -175,26 +179,51 @@ fn what_the_first_table_says_of_each_place_is_what_happens() {
             ],
         },
     });
+    match condition {
+        None => {}
+        Some("scope.path") => document["scope"]["path"] = json!([{ "prefix": "/storage", "kind": "storage_path" }]),
+        Some("modules.routes") => {
+            document["modules"] = json!({ "routes": [{ "prefix": "/v1", "module": "transaction" }] })
+        }
+        Some(other) => panic!("`{other}` is no condition"),
+    }
     let compiled = config::compile(document.to_string().as_bytes(), &Environment::default());
     let compiled = compiled.unwrap_or_else(|faults| panic!("{faults:?}"));
     let Plugin::MultiTenant(config) = compiled.plugin else {
         panic!("it is enabled");
     };
-    let sanitizer = Sanitizer::new(&config);
+    Sanitizer::new(&config)
+}
+
+#[test]
+fn what_the_first_table_says_of_each_place_is_what_happens() {
     let rows = rows(section("What is taken out of requests"));
-    assert_eq!(rows.len(), 9, "{rows:?}");
+    assert_eq!(rows.len(), 11, "{rows:?}");
+    let mut met = BTreeSet::new();
     for row in rows {
         let examples: Vec<_> = quoted(row[1]).collect();
         assert!(!examples.is_empty(), "{row:?}");
-        for (place, said) in PLACES.iter().zip(&row[2..6]) {
-            for name in &examples {
-                let fields = [(name.as_bytes(), &b"v"[..])];
-                let goes = !sanitizer.edits(&RequestHead::new(&fields), *place).is_empty();
-                assert!(["goes", "stays", "scoped", "checked"].contains(said), "{row:?}");
-                assert_eq!(goes, *said == "goes", "`{name}`, {place:?}: {said}");
+        let mut conditions: Vec<_> = quoted(row[6])
+            .filter(|member| CONDITIONS.contains(member))
+            .map(Some)
+            .collect();
+        met.extend(conditions.iter().copied().flatten());
+        if conditions.is_empty() {
+            conditions.push(None);
+        }
+        for condition in conditions {
+            let sanitizer = sanitizer(condition);
+            for (place, said) in PLACES.iter().zip(&row[2..6]) {
+                for name in &examples {
+                    let fields = [(name.as_bytes(), &b"v"[..])];
+                    let goes = !sanitizer.edits(&RequestHead::new(&fields), *place).is_empty();
+                    assert!(["goes", "stays", "scoped", "checked"].contains(said), "{row:?}");
+                    assert_eq!(goes, *said == "goes", "`{name}`, {place:?}, {condition:?}: {said}");
+                }
             }
         }
     }
+    assert_eq!(met, CONDITIONS.into());
 }
 
 #[test]

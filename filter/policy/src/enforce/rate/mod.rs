@@ -10,7 +10,8 @@
 //! of workers ([`share`]): all of them together then stay within the rate, but for one request each.
 //!
 //! Plugins in front of one service have one bucket for a tenant, also the two of an update that runs
-//! side by side for a while. What one of them has admitted counts for the other, whatever its limit.
+//! side by side for a while. What one of them has admitted counts for the other as so many requests,
+//! whatever its limit.
 
 mod share;
 mod table;

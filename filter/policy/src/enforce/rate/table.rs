@@ -44,6 +44,21 @@ struct Entry {
     /// The service whose bucket it is, by hash.
     service: u64,
     full_at: u64,
+    /// In what time one request's room comes back, by the limit under which it was written.
+    interval: u64,
+}
+
+impl Entry {
+    /// When it is full again under another limit: what is missing in it, in requests and parts of one, comes
+    /// back in that limit's time.
+    fn full_at(&self, bucket: Bucket, now: u64) -> u64 {
+        if self.interval == bucket.interval {
+            return self.full_at;
+        }
+        let missing = u128::from(self.full_at.saturating_sub(now)).saturating_mul(u128::from(bucket.interval));
+        let missing = missing.div_ceil(u128::from(self.interval.max(1)));
+        now.saturating_add(u64::try_from(missing).unwrap_or(LONGEST))
+    }
 }
 
 impl Table {
@@ -71,12 +86,14 @@ impl Table {
             set.0.retain(|entry| entry.full_at <= now.saturating_add(LONGEST));
             let is_its = |entry: &Entry| entry.service == self.service && entry.tenant == tenant.as_str();
             if let Some(entry) = set.0.iter_mut().find(|entry| is_its(entry)) {
-                let taken = bucket.take(entry.full_at.max(known), now);
-                let Ok(full_at) = taken else {
-                    // What others admit under a wider limit, or at a later time, stays taken.
+                let taken = bucket.take(entry.full_at(bucket, now).max(known), now);
+                let (Ok(full_at) | Err(full_at)) = taken;
+                // What others have admitted, maybe at a later time, stays taken.
+                if taken.is_err() && entry.interval == bucket.interval {
                     return Change::None(Some(taken));
-                };
+                }
                 entry.full_at = full_at;
+                entry.interval = bucket.interval;
                 return Change::To(set.encode(), Some(taken));
             }
             set.0.retain(|entry| entry.full_at > now);
@@ -89,6 +106,7 @@ impl Table {
                 tenant: tenant.as_str().to_owned(),
                 service: self.service,
                 full_at,
+                interval: bucket.interval,
             });
             Change::To(set.encode(), Some(taken))
         });

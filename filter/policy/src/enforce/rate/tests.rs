@@ -194,7 +194,7 @@ fn what_others_write_locks_nobody_out() {
     let mut node = Node::new(1, &limits(10, 5, 1));
     node.admitted(0, "acme", 5);
     let key = "tenantgate.rate.0";
-    let late = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|id| (id.to_owned(), 0u64, u64::MAX));
+    let late = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|id| (id.to_owned(), 0u64, u64::MAX, 1u64));
     let garbage = [
         vec![],
         vec![1],
@@ -210,22 +210,28 @@ fn what_others_write_locks_nobody_out() {
     // Its own bucket, and the end of time.
     let stored = node.world.shared(key);
     assert_ne!(stored.version, Version::ABSENT);
-    let mut set: Vec<(String, u64, u64)> = postcard::from_bytes(&stored.value[1..]).unwrap();
+    let mut set: Vec<(String, u64, u64, u64)> = postcard::from_bytes(&stored.value[1..]).unwrap();
     set[0].2 = u64::MAX;
     node.world.overwrite(key, &postcard::to_extend(&set, vec![1]).unwrap());
     assert_eq!(node.admitted(0, "acme", 50), 5);
 }
 
 #[test]
-fn a_narrower_limit_waits_for_what_was_admitted_under_the_wider_one() {
+fn what_was_admitted_counts_as_so_many_requests_of_a_new_limit() {
     let mut node = Node::new(1, &limits(1, 10, 64));
     node.admitted(0, "acme", 10);
-    node.workers = vec![Limiter::new(&limits(1, 2, 64), "ledger")];
+    // A faster one of the same burst: nobody waits at the old pace.
+    node.workers = vec![Limiter::new(&limits(10, 10, 64), "ledger")];
+    assert_eq!(node.admitted(0, "acme", 1), 0);
+    node.world.pass(100);
+    assert_eq!(node.admitted(0, "acme", 2), 1);
+    // A narrower one: ten requests are missing, and it has room for two.
+    node.workers = vec![Limiter::new(&limits(10, 2, 64), "ledger")];
     for _ in 0..8 {
         assert_eq!(node.admitted(0, "acme", 1), 0);
-        node.world.pass(1_000);
+        node.world.pass(100);
     }
-    node.world.pass(1_000);
+    node.world.pass(100);
     assert_eq!(node.admitted(0, "acme", 2), 1);
 }
 
