@@ -64,8 +64,8 @@ impl Labels {
         }
         self.next_look_ms = now_ms.saturating_add(LOOK_MS);
         let max = self.max;
-        let learned = cell::update(KEY, ATTEMPTS, node, |bytes| {
-            let mut labels: Vec<Box<str>> = postcard::from_bytes(bytes).unwrap_or_default();
+        let learned = cell::update(KEY, ATTEMPTS, node, |stored| {
+            let mut labels: Vec<Box<str>> = postcard::from_bytes(&stored.value).unwrap_or_default();
             match place(&labels, tenant) {
                 Err(place) if is_let_in && labels.len() < max => {
                     labels.insert(place, tenant.into());

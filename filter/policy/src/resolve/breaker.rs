@@ -11,10 +11,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::changes::ATTEMPTS;
+use crate::cell::{self, Change};
 use crate::config::TenantManager;
 use crate::errand::{GRACE_MS, deadline_ms};
 use crate::fingerprint::fingerprint;
-use crate::node::{Node, NotWritten, Shared, Version};
+use crate::node::{Node, Shared};
 use crate::remark::Remark;
 use crate::telemetry::{Counter, Gauge};
 
@@ -114,32 +115,29 @@ impl Gate {
         now_ms: u64,
         node: &impl Node,
     ) -> Result<(Permit, usize), Barred> {
-        for _ in 0..ATTEMPTS {
-            let (mut state, version) = self.read(node);
+        let entered = cell::update(&self.key, ATTEMPTS, node, |stored| {
+            let mut state = self.read(stored, node);
             if now_ms < state.paused_until_ms {
-                return Err(Barred::Paused(state.paused_until_ms.saturating_sub(now_ms)));
+                return Change::None(Err(Barred::Paused(state.paused_until_ms.saturating_sub(now_ms))));
             }
             let key = usize::from(state.preferred_key).min(manager.api_keys.len().saturating_sub(1));
             let free_at_ms = match state.phase {
-                Phase::Closed { .. } => return Ok((Permit::Ordinary(state.openings), key)),
+                Phase::Closed { .. } => return Change::None(Ok((Permit::Ordinary(state.openings), key))),
                 Phase::Open { until_ms } => until_ms,
                 Phase::HalfOpen { probe_until_ms } => probe_until_ms,
             };
             if now_ms < free_at_ms {
-                return Err(Barred::Open(free_at_ms.saturating_sub(now_ms)));
+                return Change::None(Err(Barred::Open(free_at_ms.saturating_sub(now_ms))));
             }
             let probe_until_ms = deadline_ms(now_ms, manager.timeout_ms);
             state.phase = Phase::HalfOpen { probe_until_ms };
-            match self.write(state, version, node) {
-                Ok(()) => {
-                    node.set(Gauge::BreakerState, 2);
-                    return Ok((Permit::Probe(probe_until_ms), key));
-                }
-                Err(NotWritten::Outpaced) => {}
-                Err(NotWritten::Refused) => break,
-            }
+            Change::To(cell::encode(FORMAT, &state), Ok((Permit::Probe(probe_until_ms), key)))
+        })
+        .unwrap_or(Err(Barred::Open(GRACE_MS)));
+        if let Ok((Permit::Probe(_), _)) = entered {
+            node.set(Gauge::BreakerState, 2);
         }
-        Err(Barred::Open(GRACE_MS))
+        entered
     }
 
     /// Takes in what a lookup has learned; `key` is the API key that was accepted.
@@ -151,8 +149,8 @@ impl Gate {
         now_ms: u64,
         node: &impl Node,
     ) -> Vec<Remark> {
-        for _ in 0..ATTEMPTS {
-            let (before, version) = self.read(node);
+        let changed = cell::update(&self.key, ATTEMPTS, node, |stored| {
+            let before = self.read(stored, node);
             let mut state = before;
             if let Some(key) = key.and_then(|key| u8::try_from(key).ok()) {
                 state.preferred_key = key;
@@ -165,42 +163,29 @@ impl Gate {
                 state.openings = before.openings.wrapping_add(1);
             }
             if state == before {
-                return Vec::new();
+                return Change::None(None);
             }
-            match self.write(state, version, node) {
-                Ok(()) => {
-                    let key = (state.preferred_key != before.preferred_key).then(|| Remark::KeyPreferred {
-                        cluster: manager.cluster.clone(),
-                        place: usize::from(state.preferred_key).saturating_add(1),
-                    });
-                    let circuit = told(before.phase, state.phase, manager, node);
-                    return key.into_iter().chain(circuit).collect();
-                }
-                Err(NotWritten::Outpaced) => {}
-                Err(NotWritten::Refused) => return Vec::new(),
-            }
-        }
-        Vec::new()
+            Change::To(cell::encode(FORMAT, &state), Some((before, state)))
+        });
+        // Where it cannot be written there is nothing to tell.
+        let Ok(Some((before, state))) = changed else {
+            return Vec::new();
+        };
+        let key = (state.preferred_key != before.preferred_key).then(|| Remark::KeyPreferred {
+            cluster: manager.cluster.clone(),
+            place: usize::from(state.preferred_key).saturating_add(1),
+        });
+        let circuit = told(before.phase, state.phase, manager, node);
+        key.into_iter().chain(circuit).collect()
     }
 
-    fn read(&self, node: &impl Node) -> (State, Version) {
-        let Shared { value, version } = node.shared(&self.key);
-        let state = match value.split_first() {
-            Some((&FORMAT, rest)) => postcard::from_bytes::<State>(rest).ok(),
-            _ => None,
-        };
-        let fresh = State {
+    /// The stored state, or a fresh one where there is none that can be.
+    fn read(&self, stored: &Shared, node: &impl Node) -> State {
+        let is_ours = |state: &State| state.of == self.of && state.is_plausible(node.monotonic_ms());
+        cell::decode(FORMAT, &stored.value).filter(is_ours).unwrap_or(State {
             of: self.of,
             ..State::default()
-        };
-        let is_ours = |state: &State| state.of == self.of && state.is_plausible(node.monotonic_ms());
-        (state.filter(is_ours).unwrap_or(fresh), version)
-    }
-
-    fn write(&self, state: State, version: Version, node: &impl Node) -> Result<(), NotWritten> {
-        // Numbers always serialize.
-        let bytes = postcard::to_extend(&state, vec![FORMAT]).unwrap_or_default();
-        node.share(&self.key, &bytes, version)
+        })
     }
 }
 

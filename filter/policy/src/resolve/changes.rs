@@ -9,6 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cell::{self, Change};
 use crate::node::{Node, NotWritten, Version};
 
 const KEY: &str = "tenantgate.changes";
@@ -170,8 +171,14 @@ impl Log {
 
     /// Begins a log where there is none that can be read.
     fn begin(&self, version: Version, node: &impl Node) -> Result<Known, NotWritten> {
+        let changes = self.beginning(node);
+        self.write(&changes, version, node)?;
+        Ok(changes.known())
+    }
+
+    fn beginning(&self, node: &impl Node) -> Changes {
         let random = || (u64::from(node.random()) << 32) | u64::from(node.random());
-        let changes = Changes {
+        Changes {
             epoch: 0,
             layout: Layout {
                 base: random(),
@@ -179,9 +186,7 @@ impl Log {
                 seed: (random(), random()),
             },
             tenants: Vec::new(),
-        };
-        self.write(&changes, version, node)?;
-        Ok(changes.known())
+        }
     }
 
     fn write(&self, changes: &Changes, expected: Version, node: &impl Node) -> Result<(), NotWritten> {
@@ -229,26 +234,27 @@ impl Log {
         node: &impl Node,
         work: impl Fn(Changes) -> Result<Changes, NotWritten>,
     ) -> Result<Published, NotWritten> {
-        for _ in 0..ATTEMPTS {
-            let stored = node.shared(KEY);
+        let published = cell::update(KEY, ATTEMPTS, node, |stored| {
             let Some(changes) = Changes::decode(&stored.value) else {
                 // Somebody else has written there, and has not rung. Whoever hears of the new log
                 // drops everything.
-                let _ = self.begin(stored.version, node);
-                return Err(NotWritten::Outpaced);
+                return Change::To(self.beginning(node).encode(), (true, Err(NotWritten::Outpaced)));
             };
             let before = changes.epoch;
-            let changes = work(changes)?;
-            match self.write(&changes, stored.version, node) {
-                Ok(()) => {
+            match work(changes) {
+                Ok(changes) => {
                     let after = changes.epoch;
-                    return Ok(Published { before, after });
+                    Change::To(changes.encode(), (true, Ok(Published { before, after })))
                 }
-                Err(NotWritten::Outpaced) => {}
-                Err(NotWritten::Refused) => return Err(NotWritten::Refused),
+                Err(why) => Change::None((false, Err(why))),
             }
+        });
+        // Others may be faster for ever, but then the table lies where it lay.
+        let (has_changed, published) = published.map_err(|_| NotWritten::Refused)?;
+        if has_changed {
+            node.ring();
         }
-        Err(NotWritten::Refused)
+        published
     }
 
     /// Spares this worker its own changes, when nobody else's came between.
@@ -261,17 +267,11 @@ impl Log {
 
 impl Changes {
     fn decode(bytes: &[u8]) -> Option<Self> {
-        match bytes.split_first() {
-            Some((&FORMAT, rest)) => postcard::from_bytes::<Self>(rest)
-                .ok()
-                .filter(|changes| changes.layout.sets > 0),
-            _ => None,
-        }
+        cell::decode::<Self>(FORMAT, bytes).filter(|changes| changes.layout.sets > 0)
     }
 
     fn encode(&self) -> Vec<u8> {
-        // Strings and numbers always serialize; an empty value is no log.
-        postcard::to_extend(self, vec![FORMAT]).unwrap_or_default()
+        cell::encode(FORMAT, self)
     }
 
     fn known(&self) -> Known {

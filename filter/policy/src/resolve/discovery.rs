@@ -17,11 +17,12 @@ use super::changes::ATTEMPTS;
 use super::events::Command;
 use super::lookup::{Tried, key_headers};
 use super::shared::Order;
+use crate::cell::{self, Change};
 use crate::config::{Config, Discovery, TenantManager};
 use crate::errand::{Answer, Answered, Callout, Errand, deadline_ms};
 use crate::fingerprint::fingerprint;
 use crate::json::Shape;
-use crate::node::{Node, NotWritten, Shared, part_of};
+use crate::node::{Node, Shared, part_of};
 use crate::remark::Remark;
 use crate::telemetry::Counter;
 use crate::tenant_id::TenantId;
@@ -118,35 +119,31 @@ impl Discoverer {
 
     /// Takes the lease, or says when to look again.
     fn lease(&self, until_ms: u64, now_ms: u64, node: &impl Node) -> Result<(), u64> {
-        let Shared { value, version } = node.shared(&self.lease_key);
-        let turn = self.turn(&value, now_ms);
-        if now_ms < turn.next_ms {
-            return Err(turn.next_ms);
-        }
-        if now_ms < turn.leased_until_ms {
-            return Err(turn.leased_until_ms);
-        }
-        let turn = Turn {
-            leased_until_ms: until_ms,
-            ..turn
-        };
-        node.share(&self.lease_key, &encoded(&turn), version)
-            .map_err(|_| until_ms)
+        // Whoever is faster has it.
+        let leased = cell::update(&self.lease_key, 1, node, |stored| {
+            let turn = self.turn(&stored.value, now_ms);
+            let free_at_ms = turn.next_ms.max(turn.leased_until_ms);
+            if now_ms < free_at_ms {
+                return Change::None(Err(free_at_ms));
+            }
+            let turn = Turn {
+                leased_until_ms: until_ms,
+                ..turn
+            };
+            Change::To(encoded(&turn), Ok(()))
+        });
+        leased.unwrap_or(Err(until_ms))
     }
 
     /// Says when the next question is due, and gives the lease up.
     fn release(&self, next_ms: u64, node: &impl Node) {
-        for _ in 0..ATTEMPTS {
-            let Shared { version, .. } = node.shared(&self.lease_key);
-            let turn = Turn {
-                of: self.of,
-                next_ms,
-                leased_until_ms: 0,
-            };
-            if node.share(&self.lease_key, &encoded(&turn), version) != Err(NotWritten::Outpaced) {
-                return;
-            }
-        }
+        let turn = Turn {
+            of: self.of,
+            next_ms,
+            leased_until_ms: 0,
+        };
+        // Where it cannot be written, the lease ends by itself.
+        let _ = cell::update(&self.lease_key, ATTEMPTS, node, |_| Change::To(encoded(&turn), ()));
     }
 
     fn turn(&self, value: &[u8], now_ms: u64) -> Turn {

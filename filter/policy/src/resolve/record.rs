@@ -76,8 +76,9 @@ impl Record {
         }
         let [id, slug, status] = texts.map(|text| text.map(str::to_owned));
         let brokers = members(&record, "rabbitmq");
-        let mut modules = Vec::new();
-        for (module, database) in members(&record, "databases").into_iter().flatten() {
+        let databases = members(&record, "databases");
+        let mut modules = Vec::with_capacity(databases.map_or(0, Map::len));
+        for (module, database) in databases.into_iter().flatten() {
             // Named, and `null`: not granted.
             let Value::Object(database) = database else {
                 continue;
@@ -117,6 +118,7 @@ impl Record {
             others = others.saturating_add(1);
             others <= MAX_OTHERS
         });
+        self.modules.shrink_to_fit();
         self
     }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::freshness::{Age, Times};
 use super::{Outcome, Record};
+use crate::cell;
 use crate::fingerprint::fingerprint;
 use crate::node::Version;
 
@@ -187,11 +188,10 @@ impl Entry {
 impl Set {
     /// Reads a stored set. What cannot be read is empty and has a generation that no lookup has seen.
     pub(super) fn decode(bytes: &[u8], version: Version) -> Self {
-        match bytes.split_first() {
-            None if version == Version::ABSENT => Self::default(),
-            Some((&FORMAT, rest)) => postcard::from_bytes(rest).unwrap_or_else(|_| Self::unreadable(version)),
-            None | Some(_) => Self::unreadable(version),
+        if bytes.is_empty() && version == Version::ABSENT {
+            return Self::default();
         }
+        cell::decode(FORMAT, bytes).unwrap_or_else(|| Self::unreadable(version))
     }
 
     fn unreadable(version: Version) -> Self {
@@ -203,8 +203,7 @@ impl Set {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        // Strings and numbers always serialize; an empty value is an empty set.
-        postcard::to_extend(self, vec![FORMAT]).unwrap_or_default()
+        cell::encode(FORMAT, self)
     }
 
     pub(super) fn generation(&self) -> u64 {

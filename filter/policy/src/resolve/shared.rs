@@ -13,6 +13,7 @@ use super::SWEEP_MS;
 use super::changes::{ATTEMPTS, Layout};
 use super::freshness::{Age, Times};
 use super::set::{Entry, Of, Scope, Set, Verdict};
+use crate::cell;
 use crate::config::Config;
 use crate::fingerprint::fingerprint;
 use crate::node::{Node, NotWritten, Shared};
@@ -383,31 +384,27 @@ fn update<T>(
 
 /// Changes a set, and the gauge by what that changed.
 fn update_set<T>(key: &str, node: &impl Node, mut work: impl FnMut(&mut Set) -> Change<T>) -> Result<T, NotWritten> {
-    for _ in 0..ATTEMPTS {
-        let Shared { value, version } = node.shared(key);
-        let mut set = Set::decode(&value, version);
+    let updated = cell::update(key, ATTEMPTS, node, |stored| {
+        let mut set = Set::decode(&stored.value, stored.version);
         let before = set.records();
-        let result = match work(&mut set) {
-            Change::No(result) => return Ok(result),
-            Change::Yes(result) => result,
-        };
-        match node.share(key, &set.encode(), version) {
-            Ok(()) => {
-                let count = |records: usize| i64::try_from(records).unwrap_or_default();
-                let change = count(set.records()).saturating_sub(count(before));
-                if change != 0 {
-                    node.adjust(Gauge::TenantConsumersActive, change);
-                }
-                if set.evicted() > 0 {
-                    node.add(Counter::SharedEvictions, set.evicted());
-                }
-                return Ok(result);
-            }
-            Err(NotWritten::Outpaced) => {}
-            Err(NotWritten::Refused) => return Err(NotWritten::Refused),
+        match work(&mut set) {
+            Change::No(result) => cell::Change::None((result, None)),
+            Change::Yes(result) => cell::Change::To(set.encode(), (result, Some((before, set)))),
+        }
+    });
+    // Others may be faster for ever, but then the table lies where it lay.
+    let (result, changed) = updated.map_err(|_| NotWritten::Refused)?;
+    if let Some((before, set)) = changed {
+        let count = |records: usize| i64::try_from(records).unwrap_or_default();
+        let change = count(set.records()).saturating_sub(count(before));
+        if change != 0 {
+            node.adjust(Gauge::TenantConsumersActive, change);
+        }
+        if set.evicted() > 0 {
+            node.add(Counter::SharedEvictions, set.evicted());
         }
     }
-    Err(NotWritten::Refused)
+    Ok(result)
 }
 
 fn is_small(entry: &Entry) -> bool {

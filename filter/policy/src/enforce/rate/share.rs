@@ -64,8 +64,8 @@ impl Share {
         let random = || (u64::from(node.random()) << 32) | u64::from(node.random());
         let id = *self.id.get_or_insert_with(random);
         // Where it cannot be said, the others have more: each of them counts itself at least.
-        let _ = cell::update(&self.key, ATTEMPTS, node, |bytes| {
-            let mut present = present(bytes, now);
+        let _ = cell::update(&self.key, ATTEMPTS, node, |stored| {
+            let mut present = present(&stored.value, now);
             present.retain(|other| other.worker != id);
             present.truncate(MAX_WORKERS);
             present.push(Presence {

@@ -81,8 +81,8 @@ impl Table {
         node: &impl Node,
     ) -> Option<Result<u64, u64>> {
         let key = self.key(tenant, node)?;
-        let taken = cell::update(&key, ATTEMPTS, node, |bytes| {
-            let mut set = Set::decode(bytes);
+        let taken = cell::update(&key, ATTEMPTS, node, |stored| {
+            let mut set = Set::decode(&stored.value);
             set.0.retain(|entry| entry.full_at <= now.saturating_add(LONGEST));
             let is_its = |entry: &Entry| entry.service == self.service && entry.tenant == tenant.as_str();
             if let Some(entry) = set.0.iter_mut().find(|entry| is_its(entry)) {
@@ -133,25 +133,20 @@ impl Table {
 impl Set {
     /// What cannot be read is empty: nobody is locked out for it.
     fn decode(bytes: &[u8]) -> Self {
-        match bytes.split_first() {
-            Some((&FORMAT, rest)) => postcard::from_bytes::<Self>(rest)
-                .ok()
-                .filter(|set| set.0.len() <= WAYS)
-                .unwrap_or_default(),
-            None | Some(_) => Self::default(),
-        }
+        cell::decode::<Self>(FORMAT, bytes)
+            .filter(|set| set.0.len() <= WAYS)
+            .unwrap_or_default()
     }
 
     fn encode(&self) -> Vec<u8> {
-        // Strings and numbers always serialize; an empty value is an empty set.
-        postcard::to_extend(self, vec![FORMAT]).unwrap_or_default()
+        cell::encode(FORMAT, self)
     }
 }
 
 /// The seed of the node, made by the first worker that needs it.
 fn seed(node: &impl Node) -> Result<Seed, NotWritten> {
-    cell::update(SEED_KEY, ATTEMPTS, node, |bytes| {
-        if let Ok(seed) = postcard::from_bytes::<Seed>(bytes) {
+    cell::update(SEED_KEY, ATTEMPTS, node, |stored| {
+        if let Ok(seed) = postcard::from_bytes::<Seed>(&stored.value) {
             return Change::None(seed);
         }
         let random = || (u64::from(node.random()) << 32) | u64::from(node.random());
