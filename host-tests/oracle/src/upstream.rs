@@ -14,9 +14,10 @@ type Habit = fn(&[u8]) -> Vec<u8>;
 
 /// What a server may do to a path before it decides what the path means, each of it or not, in this
 /// order.
-const HABITS: [Habit; 6] = [
+const HABITS: [Habit; 7] = [
     cut_at_query,
     with_slashes_for_backslashes,
+    behind_host,
     without_parameters,
     without_spaces,
     with_slashes_collapsed,
@@ -24,7 +25,7 @@ const HABITS: [Habit; 6] = [
 ];
 
 /// Every path that some server may take the target for: decoded up to three times, parameters cut
-/// off, slashes collapsed, dots resolved, or not, in every combination. A target that does not begin
+/// off, a host in front, slashes collapsed, dots resolved, or not, in every combination. A target that does not begin
 /// with `/` is left as it stands. Case stays: a server that ignores it compares so.
 #[must_use]
 pub fn readings(target: &[u8]) -> BTreeSet<Vec<u8>> {
@@ -57,6 +58,16 @@ fn with_slashes_for_backslashes(path: &[u8]) -> Vec<u8> {
     path.iter()
         .map(|byte| if *byte == b'\\' { b'/' } else { *byte })
         .collect()
+}
+
+/// To parsers of references (RFC 3986 §4.2), what follows `//` is a host and no part of the path.
+fn behind_host(path: &[u8]) -> Vec<u8> {
+    let Some(reference) = path.strip_prefix(b"//") else {
+        return path.to_vec();
+    };
+    let host = reference.iter().take_while(|byte| **byte == b'/').count();
+    let end = reference[host..].iter().position(|byte| *byte == b'/');
+    end.map_or(Vec::new(), |end| reference[host + end..].to_vec())
 }
 
 fn without_parameters(path: &[u8]) -> Vec<u8> {
@@ -136,6 +147,8 @@ mod tests {
             (b"/health/..;x/v1", b"/v1"),
             (b"/health%2f..%5Cv1", b"/v1"),
             (b"//v1//", b"/v1"),
+            (b"//host/v1", b"/v1"),
+            (b"///host/v1;x", b"/v1"),
             (b"/v1%3fx?y", b"/v1"),
             (b"/v1;a/b%20/", b"/v1/b"),
             (b"/v1;a/b", b"/v1;a/b"),
