@@ -43,9 +43,11 @@ fn a_hundred_thousand_tenants_leave_a_worker_within_its_memory_and_the_node_with
     }
     let bytes = world.envoy.memory(0).len();
     assert!(bytes <= MOST_BYTES, "{} KiB", bytes / 1024);
-    // Two bytes for each would be more; what remains is a page for holes between what comes and goes.
+    // No allocation takes less than 16 bytes: one that is left behind for each tenant would be a dozen
+    // pages. Hashes are seeded at random, and with them the holes between what comes and goes: some runs
+    // need a page or two more in the second half, and stay there.
     assert!(
-        bytes <= half + PAGE,
+        bytes <= half + 4 * PAGE,
         "the second half of them took {} more",
         bytes - half
     );
