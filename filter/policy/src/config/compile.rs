@@ -377,6 +377,14 @@ fn paths(raw: raw::RawPaths, at: &Pointer, faults: &mut Faults) -> Option<Paths>
     })
 }
 
+/// Whether some public prefix covers a path or is covered by it.
+fn is_partly_public(public: Option<&[PublicPath]>, prefix: &Prefix) -> bool {
+    public
+        .unwrap_or_default()
+        .iter()
+        .any(|rule| rule.prefix.overlaps(prefix))
+}
+
 fn methods(names: Vec<String>, at: &Pointer, faults: &mut Faults) -> Option<Vec<String>> {
     if names.is_empty() {
         return faults.refuse(

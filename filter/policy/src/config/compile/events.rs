@@ -14,11 +14,7 @@ pub(super) fn events(
             Prefix::parse(text).map(|prefix| (prefix, text.to_owned()))
         })
         .and_then(|(prefix, path)| {
-            let is_public = public
-                .unwrap_or_default()
-                .iter()
-                .any(|rule| rule.prefix.overlaps(&prefix));
-            if is_public {
+            if is_partly_public(public, &prefix) {
                 return faults.refuse(
                     at.child("path"),
                     quoted(&path),

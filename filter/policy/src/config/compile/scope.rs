@@ -118,11 +118,7 @@ fn path(rule: raw::RawPathRule, public: Option<&[PublicPath]>, at: &Pointer, fau
         Some(_) => faults.push(at.child("kind"), unacceptable("a kind for headers", "`storage_path`")),
     }
     let prefix = prefix?;
-    let is_public = public
-        .unwrap_or_default()
-        .iter()
-        .any(|rule| rule.prefix.overlaps(&prefix));
-    if is_public {
+    if is_partly_public(public, &prefix) {
         return faults.refuse(
             at.child("prefix"),
             quoted(prefix.as_str()),
