@@ -137,16 +137,26 @@ impl Modules {
 }
 
 /// What a lenient server may read a path as. To some, one that begins with `//` is a network-path
-/// reference (RFC 3986 §4.2), whose first segment is a host and no part of the path.
+/// reference (RFC 3986 §4.2), whose first segment is a host and no part of the path; as it is written, or once
+/// it is read leniently: what looks like the end of a path among the bytes of a host ends nothing.
 fn readings(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let read = lenient(path);
-    let behind_host = path.starts_with(b"//").then(|| {
-        let host = read.iter().skip(1).position(|b| *b == b'/');
-        host.and_then(|end| read.get(end.saturating_add(1)..))
-            .unwrap_or_default()
-            .to_vec()
+    let behind_hosts = path.starts_with(b"//").then(|| {
+        let written = lenient(behind_first_segment(path));
+        [behind_first_segment(&read).to_vec(), written]
     });
-    std::iter::once(read).chain(behind_host)
+    std::iter::once(read).chain(behind_hosts.into_iter().flatten())
+}
+
+/// What follows the first segment that is not empty, from its `/` on.
+fn behind_first_segment(path: &[u8]) -> &[u8] {
+    let reference = path
+        .iter()
+        .position(|b| *b != b'/')
+        .and_then(|start| path.get(start..))
+        .unwrap_or_default();
+    let end = reference.iter().position(|b| *b == b'/');
+    end.and_then(|end| reference.get(end..)).unwrap_or_default()
 }
 
 /// The path as a lenient server may read it: decoded, cut at a decoded `?` or `#`, parameters

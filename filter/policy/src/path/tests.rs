@@ -317,6 +317,20 @@ fn servers_may_differ_in_which_route_they_take_first() {
             "an escape behind the prefix changes nothing",
         ),
         (b"/v1/x/a%20b", "all", &[], "nor does it here"),
+        (b"//host/v1", "other", &["all"], "a host, to who reads a reference"),
+        (
+            b"//a%2523b/v1/t",
+            "other",
+            &["upper", "lower", "mixed", "all"],
+            "the `#` of a host ends no path",
+        ),
+        (b"//a%3Fb;/v1", "other", &["all"], "nor does its `?`"),
+        (
+            b"///;/x/v1/",
+            "other",
+            &["all"],
+            "parameters alone are a host to one, and no segment to another",
+        ),
     ] {
         let to = destination(&paths(), &modules, target);
         let found: Vec<_> = to.readings.iter().map(Module::as_str).collect();
