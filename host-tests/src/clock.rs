@@ -57,6 +57,11 @@ impl<E> Agenda<E> {
         self.due.insert((at, self.planned), event);
     }
 
+    /// When the first of the events is due.
+    pub(crate) fn first_at(&self) -> Option<Duration> {
+        self.due.first_key_value().map(|((at, _), _)| *at)
+    }
+
     /// Takes the next of the events that are `wanted` if it is due at `until` or earlier.
     pub(crate) fn next(&mut self, until: Duration, wanted: impl Fn(&E) -> bool) -> Option<(Duration, E)> {
         let due = self.due.range(..=(until, u64::MAX));

@@ -88,6 +88,7 @@ mod request;
 mod shared;
 mod signature;
 mod stream;
+mod watch;
 mod worker;
 
 pub use crate::abi::Status;
