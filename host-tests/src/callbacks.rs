@@ -5,7 +5,7 @@ use wasmtime::{WasmParams, WasmResults};
 use crate::builder::FailurePolicy;
 use crate::envoy::{Death, TinyEnvoy};
 use crate::node::{CalloutEnd, Event};
-use crate::stream::{Side, StreamId};
+use crate::stream::{Cut, Side, StreamId};
 use crate::worker::{Deferred, Died, Vm, VmRef};
 
 /// The plugin wants this direction to be held.
@@ -153,13 +153,28 @@ impl TinyEnvoy {
             match action {
                 Deferred::Continue(stream, side) => self.resume(stream, side),
                 Deferred::LocalResponse(stream, response) => self.reply_locally(stream, response),
-                Deferred::Reset(stream) => {
-                    self.node.lock().stream(stream).gone = true;
-                    self.finish(stream);
-                }
+                Deferred::Reset(stream) => self.cut_off(stream),
             }
         }
         answer
+    }
+
+    /// The plugin ends a stream.
+    fn cut_off(&mut self, id: StreamId) {
+        {
+            let mut node = self.node.lock();
+            let stream = node.stream(id);
+            if stream.finished {
+                return;
+            }
+            stream.gone = true;
+            stream.cut = Some(if stream.response.sent.started {
+                Cut::AfterResponse
+            } else {
+                Cut::BeforeResponse
+            });
+        }
+        self.finish(id);
     }
 
     /// The VM that a worker has now.

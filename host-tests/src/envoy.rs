@@ -15,7 +15,7 @@ use crate::module::{Plugin, engine};
 use crate::node::{Event, Node};
 use crate::request::RequestBuilder;
 use crate::shared::SharedEntry;
-use crate::stream::{Outcome, Side, Stream, StreamId};
+use crate::stream::{Cut, Outcome, Side, Stream, StreamId};
 use crate::worker::{Guest, Vm, VmRef};
 
 /// More events than a world has reason for without time passing.
@@ -260,7 +260,7 @@ impl TinyEnvoy {
         self.outcome(stream)
     }
 
-    fn happen(&mut self, event: Event) {
+    pub(crate) fn happen(&mut self, event: Event) {
         match event {
             Event::Callout { vm, root, token, end } => self.end_callout(vm, root, token, end),
             Event::Tick { vm, root, setting } => self.tick(vm, root, setting),
@@ -268,18 +268,9 @@ impl TinyEnvoy {
             Event::Upstream {
                 stream,
                 response,
-                reset,
-            } => {
-                self.upstream_answers(stream, response, reset);
-            }
-            Event::UpstreamUnreachable { stream } => {
-                self.reply(
-                    stream,
-                    503,
-                    crate::UPSTREAM_CLOSED,
-                    "upstream_reset_before_response_started",
-                );
-            }
+                ending,
+            } => self.upstream_answers(stream, response, ending),
+            Event::UpstreamUnreachable { stream } => self.upstream_is_unreachable(stream),
         }
     }
 
@@ -311,6 +302,12 @@ impl TinyEnvoy {
     /// Whether the stream is over: answered completely, reset, or left by the client.
     pub fn is_finished(&self, stream: StreamId) -> bool {
         self.node.lock().stream(stream).finished
+    }
+
+    /// Whether the plugin has ended the stream by `proxy_close_stream`, and how far it had come. What
+    /// was forwarded and what was answered before is in [`Self::upstream_saw`] and [`Self::response`].
+    pub fn cut(&self, stream: StreamId) -> Option<Cut> {
+        self.node.lock().stream(stream).cut
     }
 
     /// The streams that are neither forwarded nor answered.

@@ -30,6 +30,9 @@
 //!   while the filter holds the map, more than 1024 pairs at once erase it.
 //! * Local replies, gRPC ones included; response code details; response callbacks on them; the
 //!   order `on_log`, `on_done`, `on_delete`.
+//! * Streams that the plugin ends by `proxy_close_stream` ([`TinyEnvoy::cut`]); long-lived streams, whose
+//!   upstream answers before the request has ended ([`TinyEnvoy::upstream_responds`]) or never ends its
+//!   response ([`Answer::unending`]).
 //! * Callouts that belong to the root context: responses, timeouts, refused connections, resets,
 //!   unknown clusters, clusters without endpoints.
 //! * Shared data under compare-and-set, shared queues, stats, ticks, properties, foreign functions,
@@ -88,6 +91,7 @@ mod request;
 mod shared;
 mod signature;
 mod stream;
+mod upstream;
 mod worker;
 
 pub use crate::abi::Status;
@@ -102,7 +106,7 @@ pub use crate::metadata::metadata;
 pub use crate::module::{Plugin, finished_filter};
 pub use crate::request::RequestBuilder;
 pub use crate::shared::SharedEntry;
-pub use crate::stream::{LocalReply, Outcome, StreamId};
+pub use crate::stream::{Cut, LocalReply, Outcome, StreamId};
 
 /// What Envoy says in place of a peer that closed the connection.
 pub(crate) const UPSTREAM_CLOSED: &str =

@@ -46,7 +46,7 @@ pub(crate) enum Event {
     Upstream {
         stream: StreamId,
         response: PeerResponse,
-        reset: bool,
+        ending: Ending,
     },
     /// The upstream could not be reached.
     UpstreamUnreachable { stream: StreamId },
@@ -60,6 +60,17 @@ impl Event {
             Self::Upstream { stream, .. } | Self::UpstreamUnreachable { stream } => streams[stream].worker,
         }
     }
+}
+
+/// What follows the part of a response that has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Nothing: this is all of it.
+    Complete,
+    /// The connection breaks.
+    Reset,
+    /// More may come.
+    Open,
 }
 
 /// How a callout ends.

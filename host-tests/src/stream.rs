@@ -20,8 +20,19 @@ pub enum Outcome {
     Forwarded(PeerRequest),
     /// Envoy answered by itself: the plugin's local reply, or one that Envoy made.
     Replied(LocalReply),
-    /// The client left, or the plugin reset the stream, before there was an answer.
+    /// The client left, or the plugin reset the stream ([`TinyEnvoy::cut`](crate::TinyEnvoy::cut)),
+    /// before it was forwarded or answered.
     Gone,
+}
+
+/// How far a stream had come when the plugin ended it by `proxy_close_stream`: the client's connection
+/// is closed, or its stream reset, without another byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Nothing of a response had reached the client.
+    BeforeResponse,
+    /// The client had the head of the response, and perhaps a part of its body.
+    AfterResponse,
 }
 
 impl Outcome {
@@ -149,8 +160,14 @@ pub(crate) struct Stream {
     pub(crate) is_logging: bool,
     /// A local reply has been asked for; there is at most one.
     pub(crate) local_reply: Option<LocalReplyFacts>,
+    /// Why the response is what it is, as an access log has it.
+    pub(crate) details: Option<String>,
+    /// The upstream has begun to answer.
+    pub(crate) is_answered: bool,
     pub(crate) finished: bool,
     pub(crate) gone: bool,
+    /// The plugin ended it.
+    pub(crate) cut: Option<Cut>,
     pub(crate) properties: HashMap<Vec<u8>, Vec<u8>>,
     pub(crate) filter_state: FilterState,
     /// How many internal redirects have led here.
@@ -178,8 +195,11 @@ impl Stream {
             head: headers.get(":method") == Some(b"HEAD"),
             is_logging: false,
             local_reply: None,
+            details: None,
+            is_answered: false,
             finished: false,
             gone: false,
+            cut: None,
             properties: HashMap::new(),
             filter_state: FilterState::default(),
             redirects: 0,

@@ -202,10 +202,7 @@ fn property(guest: &Guest, path: &[u8]) -> Option<Vec<u8>> {
             let code: i64 = String::from_utf8(status).ok()?.parse().ok()?;
             Some(code.to_le_bytes().to_vec())
         }
-        [b"response", b"code_details"] => stream
-            .local_reply
-            .as_ref()
-            .map(|facts| facts.details.clone().into_bytes()),
+        [b"response", b"code_details"] => stream.details.clone().map(String::into_bytes),
         _ => None,
     }
 }

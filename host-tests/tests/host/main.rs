@@ -2,6 +2,7 @@
 
 mod bodies;
 mod callouts;
+mod closing;
 mod headers;
 mod interleaving;
 mod passes;
