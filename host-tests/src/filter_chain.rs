@@ -3,29 +3,36 @@
 //! Both directions of a stream follow the same rules, those of Envoy's filter manager with this
 //! plugin as the only filter.
 
-use crate::callbacks::{Verdict, size};
+use crate::callbacks::{Service, Verdict, size};
 use crate::envoy::TinyEnvoy;
 use crate::headers::HeaderMap;
 use crate::interleave::{Access, Op, Place};
 use crate::stream::{Iteration, Side, StreamId};
-use crate::worker::ROOT;
 
 impl TinyEnvoy {
     /// A request arrives: a context is made for it, then its headers are shown.
     pub(crate) fn accept(&mut self, id: StreamId, headers: HeaderMap, ends: bool) {
         let worker = self.node.lock().stream(id).worker;
-        if let Err(details) = self.revive(worker) {
-            self.node.lock().stream(id).request.headers = headers;
-            self.reply(id, 503, "", details);
-            return;
-        }
+        self.node.lock().stream(id).configuration = self.vms[&worker].serving.number;
+        let root = match self.revive(worker) {
+            Service::Plugin { root } => root,
+            Service::Skipped => {
+                self.show_headers(id, Side::Request, headers, ends);
+                return;
+            }
+            Service::Refused => {
+                self.node.lock().stream(id).request.headers = headers;
+                self.reply(id, 503, "", "wasm_fail_stream");
+                return;
+            }
+        };
         let guest = self.vm(worker).data_mut();
         guest.last_context += 1;
         let (vm, context) = (guest.vm, guest.last_context);
-        guest.contexts.insert(context, id);
+        guest.contexts.insert(context, (id, root));
         self.node.lock().stream(id).context = Some((vm, context));
         if self
-            .notify(vm, context, "proxy_on_context_create", (context, ROOT))
+            .notify(vm, context, "proxy_on_context_create", (context, root))
             .is_err()
         {
             self.fail(id);

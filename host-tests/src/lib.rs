@@ -21,6 +21,8 @@
 //! * Several workers and the main thread, each with a VM of its own; a canary that tries the
 //!   configuration first and whose callouts go nowhere. A VM that traps is dead: its paused
 //!   streams stay paused, later requests are answered 503 or load it anew ([`FailurePolicy`]).
+//! * Updates of the configuration ([`TinyEnvoy::update`]): a canary tries it, then each VM gets another
+//!   root context for it; the old one goes on for the streams that it has, until it is drained.
 //! * Envoy's filter manager for one filter, in both directions: a pause on headers holds
 //!   everything, or, with [`Builder::allow_on_headers_stop_iteration`], only the headers, so that
 //!   an answer to a body or trailers carries the request on; a pause on body buffers up to
@@ -57,8 +59,7 @@
 //!   rewrites `x-envoy-*`, `x-forwarded-for`, `x-forwarded-client-cert`, `x-request-id`. Here all
 //!   of them arrive as the client sent them.
 //! * Path normalisation, and the refusal of requests that are malformed.
-//! * More than one root context in a VM: the plugin is the only one with its `vm_id`. So is there
-//!   no update of its configuration; a new configuration is a new world.
+//! * Other plugins in the same VM: the plugin is the only one with its `vm_id`.
 //! * Dynamic metadata but as a whole, by [`RequestBuilder::dynamic_metadata`]: no property inside of
 //!   them can be read.
 //! * Restrictions of WASI functions and of callbacks: [`Builder::restrict_capability`] takes away
@@ -91,6 +92,7 @@ mod request;
 mod shared;
 mod signature;
 mod stream;
+mod update;
 mod upstream;
 mod worker;
 

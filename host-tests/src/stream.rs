@@ -20,8 +20,8 @@ pub enum Outcome {
     Forwarded(PeerRequest),
     /// Envoy answered by itself: the plugin's local reply, or one that Envoy made.
     Replied(LocalReply),
-    /// The client left, or the plugin reset the stream ([`TinyEnvoy::cut`](crate::TinyEnvoy::cut)),
-    /// before it was forwarded or answered.
+    /// The client left, the plugin reset the stream ([`TinyEnvoy::cut`](crate::TinyEnvoy::cut)), or its
+    /// connection was closed at the end of a drain, before it was forwarded or answered.
     Gone,
 }
 
@@ -150,6 +150,8 @@ impl Half {
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) worker: usize,
+    /// The number of the configuration that it began under.
+    pub(crate) configuration: u64,
     /// The VM and the context that handle it, once there are any.
     pub(crate) context: Option<(VmRef, u32)>,
     pub(crate) request: Half,
@@ -188,6 +190,7 @@ impl Stream {
     pub(crate) fn new(worker: usize, headers: &HeaderMap) -> Self {
         Self {
             worker,
+            configuration: 0,
             context: None,
             request: Half::default(),
             response: Half::default(),

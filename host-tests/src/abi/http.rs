@@ -260,7 +260,7 @@ fn call_out(call: &mut Call<'_>, name: Vec<u8>, mut request: PeerRequest, timeou
         delay,
         Event::Callout {
             vm: guest.vm,
-            root: guest.root,
+            root: guest.effective_root(),
             token,
             end,
         },

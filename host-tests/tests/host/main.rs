@@ -12,4 +12,5 @@ mod replies;
 mod responses;
 mod sharing;
 mod signatures;
+mod updates;
 mod vms;
