@@ -10,7 +10,7 @@ use crate::builder::{Builder, FailurePolicy, StartError};
 use crate::cluster::{Callout, PeerRequest, PeerResponse};
 use crate::exclusive::Exclusive;
 use crate::headers::HeaderMap;
-use crate::interleave::{Access, Op, Place, Seat};
+use crate::interleave::{Access, Crew, Op, Place, Seat};
 use crate::log::LogLine;
 use crate::module::{Plugin, engine};
 use crate::node::{Event, Node};
@@ -21,6 +21,9 @@ use crate::worker::{Guest, Serving, Vm, VmRef};
 
 /// More events than a world has reason for without time passing.
 const MOST_EVENTS_AT_ONCE: u32 = 1_000_000;
+
+/// Room in the number of a stream for the worker that it arrived at in a thread of its own.
+const LANE_BITS: u32 = 16;
 
 /// The longest that [`RequestBuilder::run`] waits, in virtual time.
 const LONGEST_DECISION: Duration = Duration::from_secs(60);
@@ -46,6 +49,8 @@ pub struct TinyEnvoy {
     pub(crate) seat: Option<Seat>,
     pub(crate) failure_policy: FailurePolicy,
     pub(crate) deaths: Vec<Death>,
+    /// Threads for workers that run interleaved.
+    pub(crate) crew: Crew,
     /// What the canary has said to each configuration.
     pub(crate) verdicts: HashMap<Arc<[u8]>, Result<(), String>>,
     /// How many configurations there have been.
@@ -86,6 +91,7 @@ impl TinyEnvoy {
             seat: None,
             failure_policy,
             deaths: Vec::new(),
+            crew: Crew::default(),
             verdicts: HashMap::new(),
             configurations: 1,
             plugin,
@@ -130,7 +136,17 @@ impl TinyEnvoy {
     }
 
     pub(crate) fn load(&self, vm: VmRef, serving: Serving, is_canary: bool) -> Result<Vm, String> {
-        let mut loaded = Vm::load(&self.plugin.module, &self.linker.0, &self.node, vm, serving, is_canary)?;
+        // To a search the loading of a VM is one act, or schedules would be too many.
+        let seat = self.seat.clone().filter(|seat| !seat.explores());
+        let mut loaded = Vm::load(
+            &self.plugin.module,
+            &self.linker.0,
+            &self.node,
+            vm,
+            serving,
+            is_canary,
+            seat,
+        )?;
         loaded.configure()?;
         loaded.data_mut().deferred.clear();
         Ok(loaded)
@@ -182,7 +198,9 @@ impl TinyEnvoy {
         properties: HashMap<Vec<u8>, Vec<u8>>,
     ) -> StreamId {
         self.last_stream += 1;
-        let id = StreamId(self.last_stream);
+        // What a stream is called does not depend on the schedule.
+        let lane = self.seat.as_ref().map_or(0, |seat| seat.worker as u64 + 1);
+        let id = StreamId(self.last_stream << LANE_BITS | lane);
         if headers.get("x-forwarded-proto").is_none() {
             headers.add("x-forwarded-proto", "http");
         }

@@ -169,6 +169,7 @@ impl Vm {
         vm: VmRef,
         serving: Serving,
         is_canary: bool,
+        seat: Option<Seat>,
     ) -> Result<Self, String> {
         let (seed, fuel_per_call, loaded_at) = {
             let node = node.lock();
@@ -178,7 +179,7 @@ impl Vm {
         let guest = Guest {
             node: node.clone(),
             vm,
-            seat: None,
+            seat,
             is_canary,
             roots: BTreeMap::new(),
             current: 0,
