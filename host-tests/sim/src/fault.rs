@@ -30,8 +30,12 @@ pub enum Rule {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Identity => "(a) no tenant but the token's, no owned header that was not earned, keys in the own scope",
-            Self::AuthBeforeTenant => "(b) no call to the Tenant Manager about anybody whom no verified token has named",
+            Self::Identity => {
+                "(a) no tenant but the token's, no owned header that was not earned, keys in the own scope"
+            }
+            Self::AuthBeforeTenant => {
+                "(b) no call to the Tenant Manager about anybody whom no verified token has named"
+            }
             Self::Answered => "(c) whoever waits is answered or let go once, in time",
             Self::Refusal => "(d) once it is acknowledged, nobody is forwarded by what was known before",
             Self::Calls => "(e) the Tenant Manager is asked no more than it must be",
@@ -64,5 +68,16 @@ impl Rule {
             rule: self,
             what: what.into(),
         })
+    }
+}
+
+impl Fault {
+    /// What faults have in common that are one and the same.
+    #[must_use]
+    pub fn likeness(&self) -> (Rule, Vec<String>) {
+        let is_code =
+            |word: &&str| word.len() > 4 && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+        let words = self.what.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        (self.rule, words.filter(is_code).map(str::to_owned).collect())
     }
 }

@@ -54,7 +54,10 @@ pub fn manager(ledger: &Ledger, request: &PeerRequest) -> tiny_envoy::Answer {
         };
         (about, saying)
     } else if path == format!("{LIST_PATH}?service={SERVICE}") {
-        let fault = book.fault.clone().filter(|fault| !matches!(fault.answer, Answer::Active(_)));
+        let fault = book
+            .fault
+            .clone()
+            .filter(|fault| !matches!(fault.answer, Answer::Active(_)));
         let mut saying = fault.unwrap_or(Saying {
             answer: Answer::Active(Vec::new()),
             delay_ms: 2,
@@ -62,9 +65,7 @@ pub fn manager(ledger: &Ledger, request: &PeerRequest) -> tiny_envoy::Answer {
         if !is_let_in && !saying.answer.is_no_answer() {
             saying.answer = Answer::Status(401);
         }
-        let active = |(id, saying): (&String, &Saying)| {
-            matches!(saying.answer, Answer::Active(_)).then(|| id.clone())
-        };
+        let active = |(id, saying): (&String, &Saying)| matches!(saying.answer, Answer::Active(_)).then(|| id.clone());
         let is_given = matches!(saying.answer, Answer::Active(_));
         let list = is_given.then(|| book.tenants.iter().filter_map(active).collect());
         (About::List(list), saying)
@@ -97,7 +98,12 @@ impl Answer {
     pub fn is_no_answer(&self) -> bool {
         matches!(
             self,
-            Self::Reset | Self::Close | Self::Silence | Self::NoEndpoints | Self::Status(500..=599) | Self::Throttled(_)
+            Self::Reset
+                | Self::Close
+                | Self::Silence
+                | Self::NoEndpoints
+                | Self::Status(500..=599)
+                | Self::Throttled(_)
         )
     }
 }
@@ -122,7 +128,10 @@ fn said(tenant: &str, answer: &Answer, number: usize) -> tiny_envoy::Answer {
     match answer {
         Answer::Active(modules) => json(200, record(tenant, number, modules, "active")),
         Answer::Inactive(status) => json(200, record(tenant, number, &["onboarding".to_owned()], status)),
-        Answer::OfOther => json(200, record("somebody-else", number, &["onboarding".to_owned()], "active")),
+        Answer::OfOther => json(
+            200,
+            record("somebody-else", number, &["onboarding".to_owned()], "active"),
+        ),
         Answer::Refused(Some(status)) => json(403, json!({ "code": "X", "error": MANAGER_TEXT, "status": status })),
         Answer::Refused(None) => json(403, text),
         Answer::Unknown => json(404, text),

@@ -175,6 +175,8 @@ pub enum Credential {
     Absent,
     /// A header that is no credential, as it stands.
     Unusable(String),
+    /// A header with a credential that is no token, as it stands.
+    Garbage(String),
     /// A token.
     Token(Token),
     /// Two field lines with this good token.

@@ -1,12 +1,12 @@
 //! Making a script that ends in a fault smaller.
 
-use crate::fault::Rule;
+use crate::fault::Fault;
 use crate::script::{Op, Script};
 
-/// The smallest script that was found to break the same rule, in at most `most` attempts. `breaks` plays one.
-pub fn shrink(script: &Script, rule: Rule, most: usize, breaks: &dyn Fn(&Script) -> Option<Rule>) -> Script {
+/// The smallest script that was found to end in the same fault, in at most `most` attempts. `breaks` plays one.
+pub fn shrink(script: &Script, fault: &Fault, most: usize, breaks: &dyn Fn(&Script) -> Option<Fault>) -> Script {
     let mut search = Search {
-        rule,
+        fault,
         left: most,
         breaks,
     };
@@ -34,19 +34,20 @@ fn size(script: &Script) -> usize {
 }
 
 struct Search<'a> {
-    rule: Rule,
+    fault: &'a Fault,
     left: usize,
-    breaks: &'a dyn Fn(&Script) -> Option<Rule>,
+    breaks: &'a dyn Fn(&Script) -> Option<Fault>,
 }
 
 impl Search<'_> {
-    /// Takes a candidate for the best if it still breaks the rule.
+    /// Takes a candidate for the best if it still ends in the fault.
     fn takes(&mut self, best: &mut Script, candidate: Script) -> bool {
         if self.left == 0 || candidate == *best {
             return false;
         }
         self.left -= 1;
-        let is_broken = (self.breaks)(&candidate) == Some(self.rule);
+        let broken = (self.breaks)(&candidate);
+        let is_broken = broken.is_some_and(|fault| fault.likeness() == self.fault.likeness());
         if is_broken {
             *best = candidate;
         }
@@ -110,14 +111,50 @@ impl Search<'_> {
         self.takes(best, calmer);
         let simplifications: [fn(&mut Script); 9] = [
             |script| script.setup.holds_headers_only = false,
-            |script| script.setup.configs.iter_mut().for_each(|knobs| knobs.discovery_s = None),
+            |script| {
+                script
+                    .setup
+                    .configs
+                    .iter_mut()
+                    .for_each(|knobs| knobs.discovery_s = None)
+            },
             |script| script.setup.configs.iter_mut().for_each(|knobs| knobs.rate = None),
             |script| script.setup.configs.iter_mut().for_each(|knobs| knobs.remote = None),
-            |script| script.setup.configs.iter_mut().for_each(|knobs| knobs.two_api_keys = false),
-            |script| script.setup.configs.iter_mut().for_each(|knobs| knobs.allows_unverified = false),
-            |script| script.setup.configs.iter_mut().for_each(|knobs| knobs.required_key = false),
-            |script| script.setup.configs.iter_mut().for_each(|knobs| knobs.shared_slots = 16_384),
-            |script| script.setup.configs.iter_mut().for_each(|knobs| knobs.max_entries = 10_000),
+            |script| {
+                script
+                    .setup
+                    .configs
+                    .iter_mut()
+                    .for_each(|knobs| knobs.two_api_keys = false)
+            },
+            |script| {
+                script
+                    .setup
+                    .configs
+                    .iter_mut()
+                    .for_each(|knobs| knobs.allows_unverified = false)
+            },
+            |script| {
+                script
+                    .setup
+                    .configs
+                    .iter_mut()
+                    .for_each(|knobs| knobs.required_key = false)
+            },
+            |script| {
+                script
+                    .setup
+                    .configs
+                    .iter_mut()
+                    .for_each(|knobs| knobs.shared_slots = 16_384)
+            },
+            |script| {
+                script
+                    .setup
+                    .configs
+                    .iter_mut()
+                    .for_each(|knobs| knobs.max_entries = 10_000)
+            },
         ];
         for simplify in simplifications {
             let mut candidate = best.clone();
@@ -145,7 +182,9 @@ fn smaller(script: &Script, place: usize) -> Vec<Script> {
             without_body.trailers.clear();
             let mut first = request.clone();
             first.worker = 0;
-            [bare, without_body, first].map(|request| with(Op::Request(request))).into()
+            [bare, without_body, first]
+                .map(|request| with(Op::Request(request)))
+                .into()
         }
         Op::Tell(delivery) if delivery.events.len() > 1 => {
             let alone = |place: usize| {

@@ -15,12 +15,15 @@ pub use self::story::Story;
 use crate::config;
 use crate::fault::{Fault, Rule};
 use crate::ledger::{Ledger, Span};
-use crate::model::{Decision, Denied, Ends, Made, Model, Seen, Settled};
+use crate::model::{Decision, Denied, Made, Model, Seen, Settled};
 use crate::peers;
 use crate::script::{Credential, Op, Request, Script};
 use crate::secrets::Secrets;
 use crate::tally::Tally;
 use crate::tokens;
+
+/// Old configurations stay to the end of a world.
+const LONGEST_DRAIN: Duration = Duration::from_secs(1_000_000);
 
 /// What has come of a script.
 #[derive(Debug)]
@@ -39,7 +42,6 @@ struct World<'a> {
     envoy: TinyEnvoy,
     ledger: Ledger,
     model: Model,
-    ends: Ends,
     calls: usize,
     callouts: usize,
     live: BTreeMap<u32, Live>,
@@ -47,6 +49,8 @@ struct World<'a> {
     pending: Vec<u32>,
     open: Vec<u32>,
     events: events::Told,
+    /// VMs that died by will.
+    killed: usize,
     secrets: Secrets,
     tally: Tally,
     story: Story,
@@ -114,9 +118,14 @@ impl<'a> World<'a> {
             .workers(setup.workers)
             .seed(setup.host_seed)
             .allow_on_headers_stop_iteration(setup.holds_headers_only)
+            .drain_time(LONGEST_DRAIN)
             .failure_policy(FailurePolicy::Reload(Duration::ZERO))
-            .cluster("tenant-manager", move |request: &PeerRequest| peers::manager(&manager, request))
-            .cluster("idp", move |request: &PeerRequest| peers::identity_provider(&provider, request))
+            .cluster("tenant-manager", move |request: &PeerRequest| {
+                peers::manager(&manager, request)
+            })
+            .cluster("idp", move |request: &PeerRequest| {
+                peers::identity_provider(&provider, request)
+            })
             .start()
             .or_else(|error| Rule::Integrity.broken(format!("the plugin does not start: {error}")))?;
         let mut world = Self {
@@ -124,13 +133,13 @@ impl<'a> World<'a> {
             envoy,
             ledger,
             model: Model::new(&setup.configs, setup.workers),
-            ends: Ends::new(),
             calls: 0,
             callouts: 0,
             live: BTreeMap::new(),
             pending: Vec::new(),
             open: Vec::new(),
             events: events::Told::default(),
+            killed: 0,
             secrets: Secrets::default(),
             tally: Tally::default(),
             story,
@@ -203,7 +212,12 @@ impl<'a> World<'a> {
                 Ok(())
             }
             Op::Idp(keys) => {
-                self.story.tell(self.envoy.elapsed(), || format!("the identity provider answers {:?} after {} ms from now on", keys.answer, keys.delay_ms));
+                self.story.tell(self.envoy.elapsed(), || {
+                    format!(
+                        "the identity provider answers {:?} after {} ms from now on",
+                        keys.answer, keys.delay_ms
+                    )
+                });
                 self.tally.count("identity provider: changes");
                 self.ledger.book().keys = Some(keys.clone());
                 Ok(())
@@ -233,10 +247,7 @@ impl<'a> World<'a> {
             request: request.clone(),
             life: self.model.life(request.worker),
             config: self.model.config,
-            begun: Span {
-                from: begun,
-                to: begun,
-            },
+            begun: Span { from: begun, to: begun },
             begun_ms: self.now_ms(),
             is_in_burst,
         };
@@ -277,7 +288,8 @@ impl<'a> World<'a> {
         if self.envoy.is_finished(stream) {
             return Ok(());
         }
-        self.story.tell(self.envoy.elapsed(), || format!("the client of request {id} leaves"));
+        self.story
+            .tell(self.envoy.elapsed(), || format!("the client of request {id} leaves"));
         self.tally.count("clients that left");
         let span = self.span(|world| world.envoy.disconnect(stream));
         self.observe(span)?;
@@ -291,7 +303,7 @@ impl<'a> World<'a> {
     fn observe(&mut self, span: Span) -> Result<(), Fault> {
         self.takes_calls(span)?;
         let now_ms = self.now_ms();
-        self.model.delivers(&mut self.ends, now_ms, span);
+        self.model.delivers(now_ms, span);
         let mut decided = Vec::new();
         let mut index = 0;
         while let Some(id) = self.pending.get(index).copied() {
@@ -310,7 +322,7 @@ impl<'a> World<'a> {
         }
         self.looks_at_open()?;
         self.check_patience()?;
-        match self.envoy.deaths().get(self.events.killed..) {
+        match self.envoy.deaths().get(self.killed..) {
             Some([death, ..]) => Rule::Integrity.broken(format!(
                 "the VM of worker {} died at {} ms: {}",
                 death.worker,
@@ -346,12 +358,13 @@ impl<'a> World<'a> {
                 })
             };
             if let Some(made) = made {
-                self.model.delivers(&mut self.ends, made.at_ms, span);
+                self.model.delivers(made.at_ms, span);
             }
             self.tally.count(story::kind_of_call(&call.about));
             let at = Duration::from_millis(made.map_or(self.now_ms(), |made| made.at_ms));
             self.story.tell(at, || story::of_call(&call, number, made));
-            self.model.calls(number, &call, made, &mut self.ends)?;
+            let now_ms = self.now_ms();
+            self.model.calls(number, &call, made, now_ms)?;
         }
         Ok(())
     }
@@ -362,7 +375,8 @@ impl<'a> World<'a> {
         let upstream = self.envoy.upstream_saw(live.stream);
         Ok(match self.envoy.outcome(live.stream) {
             Outcome::Replied(reply) => {
-                if upstream.is_some() {
+                // What was forwarded when the VM died is answered by Envoy in the end.
+                if upstream.is_some() && self.is_alive(&live.seen) {
                     return Rule::Answered.broken(format!("request {id} was forwarded and then answered: {reply:?}"));
                 }
                 self.secrets.check("the body of a reply", &reply.body)?;
@@ -395,11 +409,15 @@ impl<'a> World<'a> {
             decided_ms: now_ms,
         };
         live.settled = Some(settled.clone());
-        let stream = live.stream;
-        self.story.tell(self.envoy.elapsed(), || story::of_decision(id, decision, waited_ms));
+        self.story
+            .tell(self.envoy.elapsed(), || story::of_decision(id, decision, waited_ms));
         match decision {
             Decision::Forwarded(sent) => {
-                self.tally.count(if waited_ms > 0 { "forwarded after waiting" } else { "forwarded at once" });
+                self.tally.count(if waited_ms > 0 {
+                    "forwarded after waiting"
+                } else {
+                    "forwarded at once"
+                });
                 self.check_upstream_secrets(sent)?;
                 self.open.push(id);
             }
@@ -410,13 +428,17 @@ impl<'a> World<'a> {
                 }
             }
         }
-        let is_dead = self.model.life(settled.seen.request.worker) != settled.seen.life;
-        if matches!(decision, Decision::Denied(denied) if denied.code == "wasm_fail_stream") && is_dead {
+        if matches!(decision, Decision::Denied(denied) if denied.code == "wasm_fail_stream")
+            && !self.is_alive(&settled.seen)
+        {
             return Ok(());
         }
-        self.model.judge(&settled, decision)?;
-        let _ = stream;
-        Ok(())
+        self.model.judge(&settled, decision)
+    }
+
+    /// Whether the VM that got a request is still there.
+    fn is_alive(&self, seen: &Seen) -> bool {
+        self.model.life(seen.request.worker) == seen.life
     }
 
     /// Looks at what of forwarded requests has come since.
@@ -439,6 +461,7 @@ impl<'a> World<'a> {
                     }
                 }
                 Outcome::Pending => self.open.push(id),
+                Outcome::Replied(_) if !self.is_alive(&live.seen) => {}
                 Outcome::Replied(reply) => {
                     return Rule::Answered.broken(format!("request {id} was forwarded and then answered: {reply:?}"));
                 }
@@ -463,9 +486,8 @@ impl<'a> World<'a> {
         let now_ms = self.now_ms();
         for id in &self.pending {
             let seen = &self.live[id].seen;
-            let is_alive = self.model.life(seen.request.worker) == seen.life;
             let until_ms = seen.begun_ms + self.model.patience_ms(seen);
-            if is_alive && now_ms > until_ms {
+            if self.is_alive(seen) && now_ms > until_ms {
                 return Rule::Answered.broken(format!(
                     "request {id} waits at {now_ms} ms since {} ms; it was to be answered by {until_ms} ms",
                     seen.begun_ms
@@ -481,7 +503,7 @@ fn sent(envoy: &mut TinyEnvoy, request: &Request) -> StreamId {
     let mut builder = envoy.request(&request.method, &request.path).worker(request.worker);
     builder = match &request.credential {
         Credential::Absent => builder,
-        Credential::Unusable(text) => builder.header("authorization", text),
+        Credential::Unusable(text) | Credential::Garbage(text) => builder.header("authorization", text),
         Credential::Token(token) => with_token(builder, token),
         Credential::Twice(token) => with_token(with_token(builder, token), token),
     };

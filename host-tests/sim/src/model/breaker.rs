@@ -5,7 +5,7 @@ use crate::script::Knobs;
 
 /// As what a call was let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Permit {
+pub(crate) enum Permit {
     /// While the circuit had opened so many times.
     Ordinary(u32),
     /// The probe, whose lease ends then.
@@ -23,20 +23,20 @@ enum Phase {
 
 /// The circuit breaker and the pauses of a node.
 #[derive(Debug)]
-pub struct Breaker {
+pub(crate) struct Breaker {
     phase: Phase,
     openings: u32,
     /// Since when the order of answers cannot be told any more.
     unclear_since_ms: Option<u64>,
     pause: Option<(u64, u64)>,
     /// How often it was opened from closed, and how many probes there were.
-    pub opened: u64,
+    pub(crate) opened: u64,
     /// How many probes there were.
-    pub probes: u64,
+    pub(crate) probes: u64,
 }
 
 /// How long a lease lasts beyond the time of the call.
-pub const GRACE_MS: u64 = 500;
+pub(crate) const GRACE_MS: u64 = 500;
 
 impl Default for Breaker {
     fn default() -> Self {
@@ -53,12 +53,12 @@ impl Default for Breaker {
 
 impl Breaker {
     /// The order of what happens now cannot be told.
-    pub fn blur(&mut self, now_ms: u64) {
+    pub(crate) fn blur(&mut self, now_ms: u64) {
         self.unclear_since_ms = Some(now_ms);
     }
 
     /// A call goes out. The error says why it must not.
-    pub fn enter(&mut self, knobs: &Knobs, now_ms: u64) -> Result<Permit, String> {
+    pub(crate) fn enter(&mut self, knobs: &Knobs, now_ms: u64) -> Result<Permit, String> {
         if let Some((since_ms, until_ms)) = self.pause
             && since_ms < now_ms
             && now_ms < until_ms
@@ -95,7 +95,7 @@ impl Breaker {
     }
 
     /// An answer is there.
-    pub fn leave(&mut self, knobs: &Knobs, permit: Permit, asked_ms: u64, meaning: &Meaning, now_ms: u64) {
+    pub(crate) fn leave(&mut self, knobs: &Knobs, permit: Permit, asked_ms: u64, meaning: &Meaning, now_ms: u64) {
         let pause_ms = match meaning {
             Meaning::Throttled(pause_ms) => *pause_ms,
             Meaning::Unauthorized => 1_000,
@@ -155,7 +155,7 @@ impl Breaker {
     }
 
     /// Whether anybody could have been told since `from_ms` that the circuit is open.
-    pub fn may_be_open(&self, knobs: &Knobs, from_ms: u64) -> bool {
+    pub(crate) fn may_be_open(&self, knobs: &Knobs, from_ms: u64) -> bool {
         match self.phase {
             _ if self.unclear_since_ms.is_some() => true,
             Phase::Closed { .. } => false,
@@ -165,7 +165,7 @@ impl Breaker {
     }
 
     /// Whether anybody could have been told since `from_ms` to leave the Tenant Manager alone.
-    pub fn may_be_paused(&self, from_ms: u64) -> bool {
+    pub(crate) fn may_be_paused(&self, from_ms: u64) -> bool {
         self.unclear_since_ms.is_some() || self.pause.is_some_and(|(_, until_ms)| from_ms < until_ms)
     }
 }

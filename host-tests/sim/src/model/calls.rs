@@ -27,7 +27,7 @@ pub struct Made {
 
 /// What ends at a time.
 #[derive(Debug, Clone)]
-pub enum End {
+pub(super) enum End {
     /// The call of this number, about a tenant.
     Lookup(usize),
     /// The list that a worker asked for.
@@ -50,11 +50,11 @@ pub enum End {
 }
 
 /// What ends when, in order.
-pub type Ends = BTreeMap<(u64, usize), End>;
+pub(super) type Ends = BTreeMap<(u64, usize), End>;
 
 impl Model {
-    /// A call has been made. `made` is `None` where the host could not even begin it.
-    pub fn calls(&mut self, number: usize, call: &Call, made: Option<Made>, ends: &mut Ends) -> Result<(), Fault> {
+    /// A call has been made, at `now_ms` at the latest. `made` is `None` where the host could not even begin it.
+    pub fn calls(&mut self, number: usize, call: &Call, made: Option<Made>, now_ms: u64) -> Result<(), Fault> {
         match &call.about {
             About::Strange(path) => Rule::AuthBeforeTenant.broken(format!("the Tenant Manager was asked for {path}")),
             About::Keys(keys) => {
@@ -71,11 +71,10 @@ impl Model {
                         ends_ms
                     };
                     let fetches = self.knowledge.fetches.entry(made.worker).or_default();
-                    ends.insert((ends_ms, number), End::Fetch(made.worker, fetches.len()));
+                    let end = End::Fetch(made.worker, fetches.len());
+                    self.ends.insert((ends_ms, number), end);
                     fetches.push(Fetch {
-                        worker: made.worker,
                         life: self.lives[made.worker],
-                        config: self.config,
                         ends_ms,
                         set,
                         delivered: None,
@@ -86,7 +85,7 @@ impl Model {
             }
             About::List(list) => {
                 let Some(made) = made else {
-                    self.breaker.blur(0);
+                    self.breaker.blur(now_ms);
                     return Ok(());
                 };
                 let knobs = self.configs[self.config].clone();
@@ -98,7 +97,7 @@ impl Model {
                     _ => Meaning::Rejected,
                 };
                 self.breaker.blur(made.at_ms);
-                ends.insert(
+                self.ends.insert(
                     (made.at_ms + call.delay_ms.min(made.timeout_ms), number),
                     End::List {
                         worker: made.worker,
@@ -113,7 +112,12 @@ impl Model {
             }
             About::Lookup {
                 tenant, key, answer, ..
-            } => self.looks_up(number, call.asked, (tenant, *key, answer, call.delay_ms), made, ends),
+            } => self.looks_up(
+                number,
+                call.asked,
+                (tenant, *key, answer, call.delay_ms),
+                (made, now_ms),
+            ),
         }
     }
 
@@ -122,10 +126,9 @@ impl Model {
         number: usize,
         asked: u64,
         (tenant, key, answer, delay_ms): (&str, Option<usize>, &Answer, u64),
-        made: Option<Made>,
-        ends: &mut Ends,
+        (made, now_ms): (Option<Made>, u64),
     ) -> Result<(), Fault> {
-        let listed = self.knowledge.lists.iter().any(|(_, list)| list.contains(tenant));
+        let listed = self.knowledge.lists.iter().any(|(_, _, list)| list.contains(tenant));
         if !self.named.contains(tenant) && !listed {
             return Rule::AuthBeforeTenant.broken(format!(
                 "the Tenant Manager was asked about `{tenant}`, whom no verified token has named"
@@ -133,12 +136,11 @@ impl Model {
         }
         let knobs = self.configs[self.config].clone();
         if key.is_none_or(|place| place > usize::from(knobs.two_api_keys)) {
-            return Rule::Calls.broken(format!("the Tenant Manager was asked about `{tenant}` without its API key"));
+            return Rule::Calls.broken(format!(
+                "the Tenant Manager was asked about `{tenant}` without its API key"
+            ));
         }
-        let asked = Span {
-            from: asked,
-            to: asked,
-        };
+        let asked = Span { from: asked, to: asked };
         let mut lookup = Lookup {
             call: number,
             tenant: tenant.to_owned(),
@@ -146,8 +148,8 @@ impl Model {
             life: made.map_or(0, |made| self.lives[made.worker]),
             config: self.config,
             asked,
-            asked_ms: 0,
-            ends_ms: 0,
+            asked_ms: now_ms,
+            ends_ms: now_ms,
             key,
             meaning: Meaning::Ill,
             delivered: Some(asked),
@@ -172,10 +174,10 @@ impl Model {
                     ))
                 })?;
             }
-            ends.insert((lookup.ends_ms, number), End::Lookup(number));
+            self.ends.insert((lookup.ends_ms, number), End::Lookup(number));
         } else {
             // Refused in the middle of whatever else happens then.
-            self.breaker.blur(self.knowledge.lookups.values().next_back().map_or(0, |last| last.ends_ms));
+            self.breaker.blur(now_ms);
         }
         self.knowledge.of.entry(tenant.to_owned()).or_default().push(number);
         self.knowledge.lookups.insert(number, lookup);
@@ -216,9 +218,13 @@ impl Model {
                 new.asked_ms
             )
         };
+        if self.has_updated() {
+            // Whether the old configuration asks or the new one cannot be told.
+            return Ok(());
+        }
         for other in self.knowledge.about(&new.tenant).filter(|other| !other.is_lost) {
             let is_under_way = other.delivered.is_none() && other.ends_ms > new.asked_ms;
-            let is_same_vm = other.worker == new.worker && other.life == new.life && other.config == new.config;
+            let is_same_vm = other.worker == new.worker && other.life == new.life;
             if is_under_way && is_same_vm {
                 return Rule::Calls.broken(format!(
                     "{}, though its call of {} ms is under way until {} ms: one lookup per tenant and worker",
@@ -227,7 +233,7 @@ impl Model {
                     other.ends_ms
                 ));
             }
-            if knobs.shared_slots < FEW_SLOTS || self.has_updated() {
+            if knobs.shared_slots < FEW_SLOTS {
                 continue;
             }
             if other.meaning == Meaning::Rejected
@@ -246,7 +252,8 @@ impl Model {
         Ok(())
     }
 
-    fn has_updated(&self) -> bool {
+    /// Whether there has been more than one configuration.
+    pub(super) fn has_updated(&self) -> bool {
         !self.knowledge.updates.is_empty()
     }
 
@@ -291,8 +298,8 @@ impl Model {
     }
 
     /// Takes in everything that has ended by now, in its order.
-    pub fn delivers(&mut self, ends: &mut Ends, now_ms: u64, span: Span) {
-        while let Some(entry) = ends.first_entry() {
+    pub fn delivers(&mut self, now_ms: u64, span: Span) {
+        while let Some(entry) = self.ends.first_entry() {
             let (at_ms, _) = *entry.key();
             if at_ms > now_ms {
                 break;
@@ -314,7 +321,11 @@ impl Model {
                     if is_asked_again {
                         continue;
                     }
-                    let permit = if lookup.is_retry { self.first_permit(call) } else { permit };
+                    let permit = if lookup.is_retry {
+                        self.first_permit(call)
+                    } else {
+                        permit
+                    };
                     self.breaker.leave(&knobs, permit, asked_ms, &meaning, at_ms);
                 }
                 End::List {
@@ -328,7 +339,7 @@ impl Model {
                     if self.lives[worker] == life {
                         self.breaker.leave(&knobs, permit, asked_ms, &meaning, at_ms);
                         if let Some(list) = list {
-                            self.knowledge.lists.push((span, list.into_iter().collect()));
+                            self.knowledge.lists.push((span, at_ms, list.into_iter().collect()));
                         }
                     }
                 }

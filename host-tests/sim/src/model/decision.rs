@@ -107,7 +107,9 @@ impl Model {
         let id = settled.seen.request.id;
         let lookup = peers::call_of(slug).and_then(|call| self.knowledge.lookups.get(&call));
         let Some(lookup) = lookup.filter(|lookup| lookup.tenant == tenant) else {
-            return Rule::Identity.broken(format!("request {id} of `{tenant}` was forwarded by `{slug}`, no record of it"));
+            return Rule::Identity.broken(format!(
+                "request {id} of `{tenant}` was forwarded by `{slug}`, no record of it"
+            ));
         };
         let Meaning::Record(modules) = &lookup.meaning else {
             return Rule::Decision.broken(format!(
@@ -153,7 +155,10 @@ impl Model {
     /// Once a worker has learned that a tenant is refused or gone, nobody serves what was asked before.
     fn check_not_refuted(&self, settled: &Settled, lookup: &Lookup) -> Result<(), Fault> {
         for refusal in self.knowledge.about(&lookup.tenant) {
-            let Some(delivered) = refusal.delivered.filter(|_| refusal.meaning.refuses() && !refusal.is_lost) else {
+            let Some(delivered) = refusal
+                .delivered
+                .filter(|_| refusal.meaning.refuses() && !refusal.is_lost)
+            else {
                 continue;
             };
             let is_later = lookup.asked.is_before(delivered) && delivered.is_before(settled.decided);
@@ -197,7 +202,8 @@ impl Model {
         let may_be = match code {
             "KEY_REJECTED" => {
                 if let Some(rate) = knobs.rate {
-                    self.buckets.take(rate, &tenant, settled.decided_ms, u64::MAX / 10_000_000);
+                    self.buckets
+                        .take(rate, &tenant, settled.decided_ms, u64::MAX / 10_000_000);
                 }
                 is_rejected(&request, &tenant, knobs.required_key)
             }

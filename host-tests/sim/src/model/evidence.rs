@@ -65,13 +65,19 @@ impl Model {
                 .is_none_or(|worker| worker == seen.request.worker && lookup.life == seen.life);
         let is_heard = !decided.is_before(delivered) && lookup.ends_ms <= *decided_ms;
         let is_remembered = seen.begun_ms < lookup.ends_ms + for_ms || !delivered.is_before(seen.begun);
-        is_here && is_heard && is_remembered && !self.knowledge.is_void(lookup, seen.begun)
+        // Where tenants pass unverified, who was refused stays known as such until he is served.
+        let stays = lookup.meaning.refuses() && self.knobs(seen.config).allows_unverified;
+        is_here && is_heard && is_remembered && (stays || !self.knowledge.is_void(lookup, seen.begun))
     }
 
     /// Whether a request may have been denied since the Tenant Manager says so of its tenant.
     pub(super) fn may_be_told(&self, tenant: &str, settled: &Settled, meaning: &Meaning) -> bool {
         let knobs = self.knobs(settled.seen.config);
-        let fallback_ms = if knobs.allows_unverified { knobs.fallback_s * 1_000 } else { 0 };
+        let fallback_ms = if knobs.allows_unverified {
+            knobs.fallback_s * 1_000
+        } else {
+            0
+        };
         let for_ms = fallback_ms
             + match meaning {
                 Meaning::Inactive => longest_ttl_ms(knobs) + knobs.stale_s * 1_000,
@@ -99,7 +105,11 @@ impl Model {
     pub(super) fn may_be_refused_by_event(&self, tenant: &str, settled: &Settled) -> bool {
         let Settled { seen, decided, .. } = settled;
         let knobs = self.knobs(seen.config);
-        let fallback_ms = if knobs.allows_unverified { knobs.fallback_s * 1_000 } else { 0 };
+        let fallback_ms = if knobs.allows_unverified {
+            knobs.fallback_s * 1_000
+        } else {
+            0
+        };
         let for_ms = knobs.ttl_s * 1_000 + fallback_ms;
         self.knowledge.events(tenant).any(|event| {
             let is_lifted = || {

@@ -67,7 +67,9 @@ pub fn scoped(name: &str, value: &str, tenant: &str) -> Option<String> {
         }
         "x-storage-key" => {
             let inner = value.trim_start_matches('/');
-            let is_hazard = inner.split('/').any(|part| part.bytes().all(|byte| byte == b'.') && !part.is_empty())
+            let is_hazard = inner
+                .split('/')
+                .any(|part| part.bytes().all(|byte| byte == b'.') && !part.is_empty())
                 || inner.contains(['%', '\\', '#', ';']);
             if inner.is_empty() || is_hazard {
                 return None;
@@ -84,7 +86,7 @@ pub fn scoped(name: &str, value: &str, tenant: &str) -> Option<String> {
 }
 
 /// The target that the upstream gets.
-pub fn scoped_path(path: &str, tenant: &str) -> String {
+pub(crate) fn scoped_path(path: &str, tenant: &str) -> String {
     let (before, query) = path.split_at(path.find('?').unwrap_or(path.len()));
     match before.strip_prefix(SCOPED_PREFIX) {
         Some("") => format!("{SCOPED_PREFIX}/{tenant}{query}"),
@@ -94,13 +96,16 @@ pub fn scoped_path(path: &str, tenant: &str) -> String {
 }
 
 /// Whether a request has a key that cannot be scoped, or lacks one that must be there.
-pub fn is_rejected(request: &Request, tenant: &str, requires: bool) -> bool {
+pub(crate) fn is_rejected(request: &Request, tenant: &str, requires: bool) -> bool {
     let keys = |header: &&(String, String)| KEY_HEADERS.contains(&header.0.as_str());
     let is_bad = request
         .headers
         .iter()
         .filter(keys)
         .any(|(name, value)| scoped(name, value, tenant).is_none());
+    let before_query = request.path.split('?').next().unwrap_or_default();
+    let rest = before_query.strip_prefix(SCOPED_PREFIX);
+    let is_bare = rest.is_some_and(|rest| rest.bytes().all(|byte| byte == b'/'));
     let lacks = requires && !request.headers.iter().any(|(name, _)| name == "x-idempotency");
-    is_bad || lacks
+    is_bad || is_bare || lacks
 }

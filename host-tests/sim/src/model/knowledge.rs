@@ -7,42 +7,42 @@ use crate::script::Answer;
 
 /// A call about a tenant.
 #[derive(Debug, Clone)]
-pub struct Lookup {
+pub(crate) struct Lookup {
     /// Its number among all calls.
-    pub call: usize,
+    pub(crate) call: usize,
     /// Whom it is about.
-    pub tenant: String,
+    pub(crate) tenant: String,
     /// Who made it; unknown where the host could not even begin it.
-    pub worker: Option<usize>,
+    pub(crate) worker: Option<usize>,
     /// Which VM of that worker.
-    pub life: u32,
+    pub(crate) life: u32,
     /// The configuration in force.
-    pub config: usize,
+    pub(crate) config: usize,
     /// The tick at which it was made.
-    pub asked: Span,
+    pub(crate) asked: Span,
     /// When it was made.
-    pub asked_ms: u64,
+    pub(crate) asked_ms: u64,
     /// When its answer is there.
-    pub ends_ms: u64,
+    pub(crate) ends_ms: u64,
     /// The place of its API key.
-    pub key: Option<usize>,
+    pub(crate) key: Option<usize>,
     /// What the answer means.
-    pub meaning: Meaning,
+    pub(crate) meaning: Meaning,
     /// When the answer was there.
-    pub delivered: Option<Span>,
+    pub(crate) delivered: Option<Span>,
     /// Its VM has died before.
-    pub is_lost: bool,
+    pub(crate) is_lost: bool,
     /// The same question again, with the other API key.
-    pub is_retry: bool,
+    pub(crate) is_retry: bool,
     /// It was asked again with the other API key.
-    pub is_retried: bool,
+    pub(crate) is_retried: bool,
     /// As what the circuit breaker let it through.
-    pub permit: super::breaker::Permit,
+    pub(crate) permit: super::breaker::Permit,
 }
 
 /// What an answer means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Meaning {
+pub(crate) enum Meaning {
     /// A record of an active tenant with these modules.
     Record(Vec<String>),
     /// A record of one that is not.
@@ -67,7 +67,7 @@ pub enum Meaning {
 
 impl Meaning {
     /// What is made of an answer that takes so long.
-    pub fn of(answer: &Answer, is_late: bool) -> Self {
+    pub(crate) fn of(answer: &Answer, is_late: bool) -> Self {
         if is_late {
             return Self::Ill;
         }
@@ -93,7 +93,7 @@ impl Meaning {
     }
 
     /// Whether it says that the tenant must not be served.
-    pub fn refuses(&self) -> bool {
+    pub(crate) fn refuses(&self) -> bool {
         matches!(
             self,
             Self::Inactive | Self::Refused | Self::Denied | Self::Unknown | Self::Unprovisioned
@@ -101,7 +101,7 @@ impl Meaning {
     }
 
     /// Whether it says nothing of the tenant.
-    pub fn is_failure(&self) -> bool {
+    pub(crate) fn is_failure(&self) -> bool {
         matches!(
             self,
             Self::Ill | Self::Unauthorized | Self::Throttled(_) | Self::Rejected
@@ -122,82 +122,81 @@ pub enum Effect {
 
 /// An event that was applied.
 #[derive(Debug, Clone)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// About whom; `None`: everybody.
-    pub tenant: Option<String>,
+    pub(crate) tenant: Option<String>,
     /// What it does.
-    pub effect: Effect,
+    pub(crate) effect: Effect,
     /// From its sending to its acknowledgement.
-    pub span: Span,
+    pub(crate) span: Span,
     /// When it was acknowledged.
-    pub at_ms: u64,
+    pub(crate) at_ms: u64,
 }
 
 /// A fetch of keys.
 #[derive(Debug, Clone)]
-pub struct Fetch {
-    /// By whom.
-    pub worker: usize,
-    /// Which VM of that worker.
-    pub life: u32,
-    /// The configuration in force.
-    pub config: usize,
+pub(crate) struct Fetch {
+    /// Which VM of its worker.
+    pub(crate) life: u32,
     /// When its answer is there.
-    pub ends_ms: u64,
+    pub(crate) ends_ms: u64,
     /// The set; `None` where none came of it.
-    pub set: Option<Vec<usize>>,
+    pub(crate) set: Option<Vec<usize>>,
     /// When the answer was there.
-    pub delivered: Option<Span>,
+    pub(crate) delivered: Option<Span>,
     /// Its VM has died before.
-    pub is_lost: bool,
+    pub(crate) is_lost: bool,
 }
 
 /// Everything that was learned.
 #[derive(Debug, Default)]
-pub struct Knowledge {
+pub(crate) struct Knowledge {
     /// All lookups, by the number of their call.
-    pub lookups: BTreeMap<usize, Lookup>,
+    pub(crate) lookups: BTreeMap<usize, Lookup>,
     /// The calls about each tenant.
-    pub of: BTreeMap<String, Vec<usize>>,
+    pub(crate) of: BTreeMap<String, Vec<usize>>,
     /// Events that were applied, in their order.
-    pub applied: Vec<Applied>,
+    pub(crate) applied: Vec<Applied>,
     /// By worker, what it fetched.
-    pub fetches: BTreeMap<usize, Vec<Fetch>>,
+    pub(crate) fetches: BTreeMap<usize, Vec<Fetch>>,
     /// When lists of active tenants came, and who was on them.
-    pub lists: Vec<(Span, BTreeSet<String>)>,
+    pub(crate) lists: Vec<(Span, u64, BTreeSet<String>)>,
     /// When configurations were put in force.
-    pub updates: Vec<Span>,
+    pub(crate) updates: Vec<(Span, u64)>,
 }
 
 impl Knowledge {
     /// The lookups about a tenant, the last first.
-    pub fn about(&self, tenant: &str) -> impl Iterator<Item = &Lookup> {
+    pub(crate) fn about(&self, tenant: &str) -> impl Iterator<Item = &Lookup> {
         let calls = self.of.get(tenant).map(Vec::as_slice).unwrap_or_default();
         calls.iter().rev().filter_map(|call| self.lookups.get(call))
     }
 
     /// Events that concern a tenant, the last first.
-    pub fn events(&self, tenant: &str) -> impl Iterator<Item = &Applied> {
+    pub(crate) fn events(&self, tenant: &str) -> impl Iterator<Item = &Applied> {
         let concerns = move |event: &&Applied| event.tenant.as_deref().is_none_or(|id| id == tenant);
         self.applied.iter().rev().filter(concerns)
     }
 
     /// Whether what a lookup has brought was certainly void for whoever asked at `span`: an event that
     /// came after it was begun has been acknowledged before.
-    pub fn is_void(&self, lookup: &Lookup, span: Span) -> bool {
+    pub(crate) fn is_void(&self, lookup: &Lookup, span: Span) -> bool {
         self.events(&lookup.tenant)
             .any(|event| lookup.asked.is_before(event.span) && event.span.is_before(span))
     }
 
     /// Whether anything may have come between the beginning of a lookup and a moment that could keep what
-    /// it brought from being remembered: an event, a list, a refusal, a configuration, of whomever.
-    pub fn may_be_overtaken(&self, lookup: &Lookup, until: Span) -> bool {
-        let is_between = |span: Span| !span.is_before(lookup.asked) && !until.is_before(span);
-        self.applied.iter().any(|event| is_between(event.span))
-            || self.lists.iter().any(|(span, _)| is_between(*span))
-            || self.updates.iter().any(|span| is_between(*span))
+    /// it brought from being remembered: an event, a list, a refusal, a configuration, of whomever. A lookup
+    /// begins in the instant in which its call goes out, but other things may happen in between.
+    pub(crate) fn may_be_overtaken(&self, lookup: &Lookup, until: Span) -> bool {
+        let is_between =
+            |span: Span, at_ms| (!span.is_before(lookup.asked) || at_ms == lookup.asked_ms) && !until.is_before(span);
+        self.applied.iter().any(|event| is_between(event.span, event.at_ms))
+            || self.lists.iter().any(|(span, at_ms, _)| is_between(*span, *at_ms))
+            || self.updates.iter().any(|(span, at_ms)| is_between(*span, *at_ms))
             || self.lookups.values().any(|other| {
-                other.call != lookup.call && other.meaning.refuses() && other.delivered.is_some_and(is_between)
+                let is_over = other.delivered.is_some_and(|span| is_between(span, other.ends_ms));
+                other.call != lookup.call && other.meaning.refuses() && is_over
             })
     }
 }

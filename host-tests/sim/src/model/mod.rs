@@ -7,20 +7,21 @@
 
 mod breaker;
 mod calls;
-mod knowledge;
 mod decision;
 mod evidence;
 mod keys;
+mod knowledge;
 mod rate;
 mod token;
 mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use self::calls::{Ends, Made};
+use self::breaker::Breaker;
+use self::calls::Ends;
+pub use self::calls::Made;
 pub use self::keys::{KEY_HEADERS, Place, place, scoped};
 pub use self::knowledge::Effect;
-use self::breaker::Breaker;
 use self::knowledge::{Applied, Knowledge};
 use self::rate::Buckets;
 use crate::ledger::Span;
@@ -81,6 +82,8 @@ pub struct Model {
     workers: usize,
     knowledge: Knowledge,
     breaker: Breaker,
+    /// Calls that are under way.
+    ends: Ends,
     buckets: Buckets,
     /// Tenants whom a token that may hold has named.
     named: BTreeSet<String>,
@@ -99,6 +102,7 @@ impl Model {
             workers,
             knowledge: Knowledge::default(),
             breaker: Breaker::default(),
+            ends: Ends::new(),
             buckets: Buckets::default(),
             named: BTreeSet::new(),
             waiting: BTreeMap::new(),
@@ -142,7 +146,7 @@ impl Model {
     fn may_name(&self, seen: &Seen) -> Option<String> {
         match &seen.request.credential {
             Credential::Token(token) => self.may_hold_ever(token, seen).then(|| token.tenant.clone()),
-            Credential::Absent | Credential::Unusable(_) | Credential::Twice(_) => None,
+            Credential::Absent | Credential::Unusable(_) | Credential::Garbage(_) | Credential::Twice(_) => None,
         }
     }
 
@@ -170,6 +174,12 @@ impl Model {
             }
         }
         self.waiting.remove(&worker);
+    }
+
+    /// A configuration is put in force.
+    pub fn updates(&mut self, config: usize, span: Span, at_ms: u64) {
+        self.config = config;
+        self.knowledge.updates.push((span, at_ms));
     }
 
     /// Several workers act at the same instant: the order of answers cannot be told.

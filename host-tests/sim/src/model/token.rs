@@ -34,6 +34,7 @@ impl Model {
             Credential::Absent | Credential::Unusable(_) | Credential::Twice(_) => {
                 Verdict::denied("TENANT_ID_REQUIRED")
             }
+            Credential::Garbage(_) => Verdict::denied("TOKEN_INVALID"),
             Credential::Token(token) => self.of_token(token, settled),
         }
     }
@@ -76,34 +77,29 @@ impl Model {
         let (can_verify, cannot) = self.can_verify(token, settled);
         verdict.codes.extend(cannot);
         let latest_ms = if is_remote { settled.decided_ms } else { seen.begun_ms };
-        if can_verify {
-            // What was in time when it came may be late when its key has come.
-            let (first, last) = (
-                self.holds_at(token, seen, seen.begun_ms),
-                self.holds_at(token, seen, latest_ms),
-            );
-            if !(first && last) {
-                verdict.codes.insert("TOKEN_INVALID");
-            }
-            if first {
-                match token.flaw {
-                    None | Some(Flaw::NoKid) if self.is_configured(token, seen) => {
-                        verdict.tenant = Some(token.tenant.clone());
-                    }
-                    Some(Flaw::NoTenant) => {
-                        verdict.codes.insert("TENANT_ID_REQUIRED");
-                    }
-                    Some(Flaw::BadTenant) => {
-                        verdict.codes.insert("TENANT_ID_INVALID");
-                    }
-                    _ => {
-                        verdict.codes.insert("TOKEN_INVALID");
-                    }
+        // What was in time when it came may be late when its key has come.
+        let is_in_time = self.holds_at(token, seen, seen.begun_ms);
+        if !is_in_time || !self.holds_at(token, seen, latest_ms) {
+            verdict.codes.insert("TOKEN_INVALID");
+        }
+        if can_verify && is_in_time {
+            match token.flaw {
+                None | Some(Flaw::NoKid) if self.is_configured(token, seen) => {
+                    verdict.tenant = Some(token.tenant.clone());
                 }
-                // Which of two faults is told first is nobody's business.
-                if is_remote && token.flaw.is_some() {
+                Some(Flaw::NoTenant) => {
+                    verdict.codes.insert("TENANT_ID_REQUIRED");
+                }
+                Some(Flaw::BadTenant) => {
+                    verdict.codes.insert("TENANT_ID_INVALID");
+                }
+                _ => {
                     verdict.codes.insert("TOKEN_INVALID");
                 }
+            }
+            // Which of two faults is told first is nobody's business.
+            if is_remote && token.flaw.is_some() {
+                verdict.codes.insert("TOKEN_INVALID");
             }
         }
         verdict
@@ -153,9 +149,11 @@ impl Model {
         let remote = self.knobs(seen.config).remote.expect("looked at before");
         let usable_ms = (remote.refresh_s + remote.max_stale_s) * 1_000;
         let fetches = self.knowledge.fetches.get(&seen.request.worker);
-        let good = fetches.into_iter().flatten().filter(|fetch| {
-            fetch.set.is_some() && fetch.life == seen.life && fetch.config == seen.config && fetch.delivered.is_some()
-        });
+        let good = fetches
+            .into_iter()
+            .flatten()
+            .filter(|fetch| fetch.set.is_some() && fetch.life == seen.life && fetch.delivered.is_some());
+        let has_updated = self.has_updated();
         let mut sets = vec![None];
         for fetch in good {
             let delivered = fetch.delivered.expect("looked at before");
@@ -163,7 +161,8 @@ impl Model {
                 continue;
             }
             let ends_ms = fetch.ends_ms + usable_ms;
-            if delivered.is_before(seen.begun) {
+            // Which of several configurations has fetched it cannot be told.
+            if delivered.is_before(seen.begun) && !has_updated {
                 sets.clear();
             }
             if seen.begun_ms < ends_ms {

@@ -65,10 +65,20 @@ pub(super) fn check_head(
             ));
         }
         if KEY_HEADERS.contains(&folded.as_str()) && folded.as_bytes() != name {
-            return Rule::Identity.broken(format!("request {}: {text} looks like a key header and stays", request.id));
+            return Rule::Identity.broken(format!(
+                "request {}: {text} looks like a key header and stays",
+                request.id
+            ));
         }
-        if OVERRIDES.iter().take(PATH_OVERRIDES).any(|other| other.as_bytes() == name) {
-            return Rule::Identity.broken(format!("request {}: {text} may exchange the path and stays", request.id));
+        if OVERRIDES
+            .iter()
+            .take(PATH_OVERRIDES)
+            .any(|other| other.as_bytes() == name)
+        {
+            return Rule::Identity.broken(format!(
+                "request {}: {text} may exchange the path and stays",
+                request.id
+            ));
         }
     }
     for name in KEY_HEADERS {

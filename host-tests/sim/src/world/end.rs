@@ -1,6 +1,7 @@
 //! The end of a world, and what must be left of it.
 
-use super::{World, story};
+use super::World;
+use crate::config;
 use crate::fault::{Fault, Rule};
 use crate::script::Op;
 
@@ -19,7 +20,11 @@ const MOST_BYTES: usize = 128 * 1024;
 impl World<'_> {
     /// Everybody leaves; what remains is looked at.
     pub(super) fn ends(&mut self) -> Result<(), Fault> {
-        let longest_ms = self.pending.iter().map(|id| self.model.patience_ms(&self.live[id].seen)).max();
+        let longest_ms = self
+            .pending
+            .iter()
+            .map(|id| self.model.patience_ms(&self.live[id].seen))
+            .max();
         self.passes_until(self.now_ms() + longest_ms.unwrap_or_default() + 1)?;
         let waiting: Vec<_> = self.live.keys().copied().collect();
         for id in waiting {
@@ -61,7 +66,10 @@ impl World<'_> {
         let slots: u64 = setup.configs.iter().map(|knobs| knobs.shared_slots + RATE_SLOTS).sum();
         let most = usize::try_from(slots / SLOTS_OF_A_SET).expect("a small number") + OTHER_KEYS;
         if shared.len() > most {
-            return Rule::Bounds.broken(format!("there are {} keys of shared data, more than {most}", shared.len()));
+            return Rule::Bounds.broken(format!(
+                "there are {} keys of shared data, more than {most}",
+                shared.len()
+            ));
         }
         for (key, entry) in &shared {
             if entry.value.len() > MOST_BYTES {
@@ -92,14 +100,34 @@ impl World<'_> {
 
     /// A worker's VM dies.
     pub(super) fn kills(&mut self, worker: usize) -> Result<(), Fault> {
-        if worker >= self.script.setup.workers {
+        if worker > self.script.setup.workers {
             return Ok(());
         }
-        self.story.tell(self.envoy.elapsed(), || story::of_kill(worker));
-        Ok(())
+        self.story
+            .tell(self.envoy.elapsed(), || format!("the VM of worker {worker} dies"));
+        self.tally.count("VMs killed");
+        let span = self.span(|world| world.envoy.kill(worker));
+        self.model.dies(worker);
+        self.killed = self.envoy.deaths().len();
+        self.observe(span)
     }
 
-    pub(super) fn updates(&mut self, _config: usize) -> Result<(), Fault> {
-        Ok(())
+    /// A configuration is put in force.
+    pub(super) fn updates(&mut self, config: usize) -> Result<(), Fault> {
+        let Some(knobs) = self.script.setup.configs.get(config) else {
+            return Ok(());
+        };
+        self.story.tell(self.envoy.elapsed(), || {
+            format!("configuration {config} is put in force")
+        });
+        self.tally.count("configurations put in force");
+        let text = config::text(knobs);
+        let mut outcome = Ok(());
+        let span = self.span(|world| outcome = world.envoy.update(text));
+        if let Err(error) = outcome {
+            return Rule::Integrity.broken(format!("configuration {config} is refused: {error}"));
+        }
+        self.model.updates(config, span, self.now_ms());
+        self.observe(span)
     }
 }

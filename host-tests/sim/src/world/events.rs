@@ -20,8 +20,6 @@ const TOLERANCE_MS: i64 = 5_000;
 pub(super) struct Told {
     /// By tenant, the latest time that an event said it happened at.
     last: BTreeMap<String, i64>,
-    /// VMs that died by will.
-    pub(super) killed: usize,
 }
 
 /// What an event must come to.
@@ -36,11 +34,17 @@ enum Expected {
 }
 
 fn expected(event: &Event, last: &BTreeMap<String, i64>, now_ms: i64) -> Expected {
+    if event.environment.as_ref().is_some_and(|named| named != ENVIRONMENT) {
+        return Expected::OtherEnvironment;
+    }
     let effect = match event.kind.as_str() {
         "tenant.created" | "tenant.activated" | "tenant.service.associated" | "tenant.service.reactivated" => {
             Effect::Lift
         }
-        "tenant.updated" | "tenant.credentials.rotated" | "tenant.connections.updated" | "tenant.cache.invalidate"
+        "tenant.updated"
+        | "tenant.credentials.rotated"
+        | "tenant.connections.updated"
+        | "tenant.cache.invalidate"
         | "cache.invalidate_all" => Effect::Forget,
         "tenant.suspended"
         | "tenant.deleted"
@@ -49,9 +53,6 @@ fn expected(event: &Event, last: &BTreeMap<String, i64>, now_ms: i64) -> Expecte
         | "tenant.service.purged" => Effect::Refuse,
         _ => return Expected::Unknown,
     };
-    if event.environment.as_ref().is_some_and(|named| named != ENVIRONMENT) {
-        return Expected::OtherEnvironment;
-    }
     if event.kind == "cache.invalidate_all" {
         return Expected::Applied(effect);
     }
@@ -83,8 +84,15 @@ fn body(event: &Event) -> Value {
     let payload = event.service.as_ref().map(|service| json!({ "service_name": service }));
     if event.is_short {
         let mut body = json!({ "type": event.kind, "tenantId": event.tenant });
-        if let Some(payload) = payload {
-            body["payload"] = payload;
+        let members = [
+            ("payload", payload),
+            ("timestamp", timestamp.map(Value::from)),
+            ("environment", event.environment.clone().map(Value::from)),
+        ];
+        for (name, value) in members {
+            if let Some(value) = value {
+                body[name] = value;
+            }
         }
         return body;
     }

@@ -46,7 +46,7 @@ fn of_token(token: &Token) -> String {
 pub(super) fn of_request(request: &Request) -> String {
     let who = match &request.credential {
         Credential::Absent => "without a credential".to_owned(),
-        Credential::Unusable(text) => format!("with the credential {text:?}"),
+        Credential::Unusable(text) | Credential::Garbage(text) => format!("with the credential {text:?}"),
         Credential::Token(token) => of_token(token),
         Credential::Twice(token) => format!("{}, twice", of_token(token)),
     };
@@ -79,8 +79,13 @@ fn of_saying(saying: &Saying) -> String {
 
 pub(super) fn of_change(change: &Change) -> String {
     match change {
-        Change::Says(tenant, saying) => format!("the Tenant Manager says of {tenant} from now on: {}", of_saying(saying)),
-        Change::Fault(Some(saying)) => format!("the Tenant Manager says of everybody from now on: {}", of_saying(saying)),
+        Change::Says(tenant, saying) => {
+            format!("the Tenant Manager says of {tenant} from now on: {}", of_saying(saying))
+        }
+        Change::Fault(Some(saying)) => format!(
+            "the Tenant Manager says of everybody from now on: {}",
+            of_saying(saying)
+        ),
         Change::Fault(None) => "the Tenant Manager is itself again".to_owned(),
         Change::Takes(takes) => format!("the Tenant Manager takes API keys {takes:?} from now on"),
     }
@@ -127,7 +132,9 @@ pub(super) fn of_call(call: &Call, number: usize, made: Option<Made>) -> String 
             tenant, key, answer, ..
         } => {
             let key = key.map_or("no API key".to_owned(), |place| format!("API key {}", place + 1));
-            format!("{who} asks the Tenant Manager about {tenant} with {key}: {answer:?} after {after} ms (answer-{number})")
+            format!(
+                "{who} asks the Tenant Manager about {tenant} with {key}: {answer:?} after {after} ms (answer-{number})"
+            )
         }
         About::List(list) => format!("{who} asks for the list of tenants: {list:?} after {after} ms"),
         About::Keys(keys) => format!("{who} fetches keys: {:?} after {after} ms", keys.answer),
@@ -144,12 +151,12 @@ pub(super) fn of_decision(id: u32, decision: &Decision, waited_ms: u64) -> Strin
     match decision {
         Decision::Forwarded(sent) => {
             let text = |name| sent.headers.text(name).unwrap_or_else(|| "nobody".to_owned());
-            format!("request {id} is forwarded {when} as {} by {}", text("x-tenant-id"), text("x-tenant-slug"))
+            format!(
+                "request {id} is forwarded {when} as {} by {}",
+                text("x-tenant-id"),
+                text("x-tenant-slug")
+            )
         }
         Decision::Denied(denied) => format!("request {id} is denied {when} with {} {}", denied.status, denied.code),
     }
-}
-
-pub(super) fn of_kill(worker: usize) -> String {
-    format!("the VM of worker {worker} dies")
 }
