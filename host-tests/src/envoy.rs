@@ -4,20 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::Linker;
-
 use crate::builder::{Builder, FailurePolicy, StartError};
 use crate::cluster::{Callout, PeerRequest, PeerResponse};
 use crate::exclusive::Exclusive;
 use crate::headers::HeaderMap;
 use crate::interleave::{Access, Crew, Op, Place, Seat};
 use crate::log::LogLine;
-use crate::module::{Plugin, engine};
+use crate::module::Plugin;
 use crate::node::{Event, Node};
 use crate::request::RequestBuilder;
 use crate::shared::SharedEntry;
 use crate::stream::{Cut, Outcome, Side, Stream, StreamId};
-use crate::worker::{Guest, Serving, Vm, VmRef};
+use crate::worker::{Serving, Vm, VmRef};
 
 /// More events than a world has reason for without time passing.
 const MOST_EVENTS_AT_ONCE: u32 = 1_000_000;
@@ -56,17 +54,7 @@ pub struct TinyEnvoy {
     /// How many configurations there have been.
     pub(crate) configurations: u64,
     pub(crate) plugin: Plugin,
-    pub(crate) linker: LinkerOf,
     pub(crate) last_stream: u64,
-}
-
-#[derive(Clone)]
-pub(crate) struct LinkerOf(Linker<Guest>);
-
-impl std::fmt::Debug for LinkerOf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Linker")
-    }
 }
 
 impl TinyEnvoy {
@@ -83,7 +71,6 @@ impl TinyEnvoy {
         failure_policy: FailurePolicy,
     ) -> Result<Self, StartError> {
         let node = Exclusive::new(node);
-        let linker = crate::abi::linker(engine()).expect("the imports have distinct names");
         let mut envoy = Self {
             node,
             vms: BTreeMap::new(),
@@ -95,7 +82,6 @@ impl TinyEnvoy {
             verdicts: HashMap::new(),
             configurations: 1,
             plugin,
-            linker: LinkerOf(linker),
             last_stream: 0,
         };
         let config: Arc<[u8]> = envoy.node.lock().options.plugin_configuration.clone().into();
@@ -138,15 +124,7 @@ impl TinyEnvoy {
     pub(crate) fn load(&self, vm: VmRef, serving: Serving, is_canary: bool) -> Result<Vm, String> {
         // To a search the loading of a VM is one act, or schedules would be too many.
         let seat = self.seat.clone().filter(|seat| !seat.explores());
-        let mut loaded = Vm::load(
-            &self.plugin.module,
-            &self.linker.0,
-            &self.node,
-            vm,
-            serving,
-            is_canary,
-            seat,
-        )?;
+        let mut loaded = Vm::load(&self.plugin, &self.node, vm, serving, is_canary, seat)?;
         loaded.configure()?;
         loaded.data_mut().deferred.clear();
         Ok(loaded)

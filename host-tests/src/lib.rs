@@ -107,7 +107,7 @@ pub use crate::headers::HeaderMap;
 pub use crate::interleave::{Act, Burst, BurstError, Explored, Explorer, Run, Scene, Schedule};
 pub use crate::log::{Level, LogLine};
 pub use crate::metadata::metadata;
-pub use crate::module::{Plugin, finished_filter};
+pub use crate::module::Plugin;
 pub use crate::request::RequestBuilder;
 pub use crate::shared::SharedEntry;
 pub use crate::stream::{Cut, LocalReply, Outcome, StreamId};

@@ -31,7 +31,6 @@ impl TinyEnvoy {
             verdicts: HashMap::new(),
             configurations: self.configurations,
             plugin: self.plugin.clone(),
-            linker: self.linker.clone(),
             last_stream: self.last_stream,
         }
     }

@@ -21,13 +21,13 @@ fn a_seed_draws_one_schedule_always_the_same_and_seeds_draw_all_there_are() {
     let mut seen = BTreeSet::new();
     for seed in 0..64 {
         let mut envoy = counters(&plugin);
-        let run = both_ask(&mut envoy).run(seed).expect("no panic");
+        let (run, _) = both_ask(&mut envoy).run(seed).expect("no panic");
         assert_eq!(counted(&envoy), if must_lose(&run) { 1 } else { 2 }, "{run}");
         seen.insert(run.schedule().to_string());
         let mut again = counters(&plugin);
-        assert_eq!(both_ask(&mut again).run(seed).expect("no panic"), run);
+        assert_eq!(both_ask(&mut again).run(seed).expect("no panic").0, run);
         let mut replayed = counters(&plugin);
-        let rerun = both_ask(&mut replayed).replay(&run.schedule()).expect("no panic");
+        let (rerun, _) = both_ask(&mut replayed).replay(&run.schedule()).expect("no panic");
         assert_eq!((rerun, counted(&replayed)), (run, counted(&envoy)));
     }
     // Two reads and two writes.
@@ -67,7 +67,7 @@ fn a_world_goes_on_between_bursts() {
                 envoy.get("/").send();
             });
         }
-        let run = burst.run(seed).expect("no panic");
+        let (run, _) = burst.run(seed).expect("no panic");
         let calls = run.acts().iter().filter(|act| act.name == "proxy_http_call").count();
         assert_eq!(calls, 6);
         assert_eq!(notes(&envoy).len(), answers);
@@ -89,7 +89,7 @@ fn what_is_due_for_a_worker_happens_in_its_step() {
         envoy.get("/").worker(worker).send();
     }
     envoy.stall(SECOND);
-    let run = envoy
+    let (run, _) = envoy
         .burst()
         .step(0, TinyEnvoy::settle)
         .step(2, TinyEnvoy::settle)
@@ -132,7 +132,7 @@ fn a_schedule_of_another_burst_is_an_error_or_followed_as_far_as_it_goes() {
     assert!(error.message.contains("choice 2 is worker 1"), "{error}");
     let along = |schedule: &str| {
         let schedule: Schedule = schedule.parse().expect("a schedule");
-        let run = both_ask(&mut counters(&plugin)).follow(&schedule).expect("no panic");
+        let (run, _) = both_ask(&mut counters(&plugin)).follow(&schedule).expect("no panic");
         run.schedule().to_string()
     };
     assert_eq!(along("1 1 1 2 0"), "1 1 0 0");
@@ -171,7 +171,7 @@ fn workers_take_an_update_over_while_others_go_on() {
             .step(1, step)
             .step(2, TinyEnvoy::settle)
             .run(seed);
-        runs.insert(run.expect("no panic").schedule().to_string());
+        runs.insert(run.expect("no panic").0.schedule().to_string());
         // The root context of the new configuration is 2.
         let mut seen = notes(&envoy);
         seen.sort();
@@ -201,7 +201,7 @@ fn a_vm_that_is_loaded_in_a_burst_is_overtaken_meanwhile() {
         let world = world.failure_policy(FailurePolicy::Reload(Duration::ZERO));
         let mut envoy = world.start().expect("a world");
         envoy.kill(0);
-        let run = both_ask(&mut envoy).run(seed).expect("no panic");
+        let (run, _) = both_ask(&mut envoy).run(seed).expect("no panic");
         assert_eq!(envoy.pending().len(), 2);
         run
     };
@@ -240,4 +240,21 @@ fn steps_of_one_worker_come_one_after_the_other() {
     let mut order = order.lock().expect("no panic").clone();
     order.retain(|(worker, _)| *worker == 1);
     assert_eq!(order, [(1, 0), (1, 2), (1, 3)]);
+}
+
+#[test]
+fn what_steps_return_comes_in_the_order_of_the_steps() {
+    let mut envoy = calling();
+    let mut burst = envoy.burst();
+    for worker in [2, 0, 1, 0] {
+        burst = burst.step(worker, move |envoy| (worker, envoy.get("/").send()));
+    }
+    let (_, streams) = burst.run(9).expect("no panic");
+    assert_eq!(
+        streams.iter().map(|(worker, _)| *worker).collect::<Vec<_>>(),
+        [2, 0, 1, 0]
+    );
+    let mut sent: Vec<_> = streams.into_iter().map(|(_, stream)| stream).collect();
+    sent.sort();
+    assert_eq!(sent, envoy.streams());
 }
