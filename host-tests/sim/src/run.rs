@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // A world that breaks off is told with its seed; the backtrace of a thread adds nothing.
     std::panic::set_hook(Box::new(|_| {}));
-    let plugin = world::filter().map_err(anyhow::Error::msg)?;
+    let plugin = world::filter()?;
     if let Some(seed) = arguments.seed {
         return Ok(one(seed, &plugin, arguments.as_found));
     }

@@ -142,6 +142,8 @@ pub enum Act {
     Request(Request),
     /// Events.
     Tell(Delivery),
+    /// What is due for a worker happens.
+    Settle(usize),
 }
 
 /// A request of a client.

@@ -61,14 +61,16 @@ struct Live {
     seen: Seen,
     stream: StreamId,
     settled: Option<Settled>,
+    /// Where it is known better than from the step in which it was seen: when it was decided.
+    within: Option<Span>,
 }
 
 /// The finished filter, compiled once.
 ///
 /// # Errors
 /// It is not there, or is no module.
-pub fn filter() -> Result<Plugin, String> {
-    Plugin::load(tiny_envoy::finished_filter()?)
+pub fn filter() -> anyhow::Result<Plugin> {
+    Plugin::load(corpus::finished_filter()?).map_err(anyhow::Error::msg)
 }
 
 /// Plays a script from beginning to end, or to its first fault.
@@ -268,6 +270,7 @@ impl<'a> World<'a> {
                 seen,
                 stream,
                 settled: None,
+                within: None,
             },
         );
     }
@@ -402,10 +405,10 @@ impl<'a> World<'a> {
         let waited_ms = now_ms - live.seen.begun_ms;
         let settled = Settled {
             seen: live.seen.clone(),
-            decided: Span {
+            decided: live.within.take().unwrap_or(Span {
                 from: span.from.max(live.seen.begun.from),
                 to: span.to,
-            },
+            }),
             decided_ms: now_ms,
         };
         live.settled = Some(settled.clone());

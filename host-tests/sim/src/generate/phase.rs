@@ -326,7 +326,9 @@ impl Generator {
                 } else {
                     others.clone()
                 };
-                if self.happens(25) {
+                if self.happens(20) {
+                    Act::Settle(self.worker())
+                } else if self.happens(30) {
                     let mut delivery = self.delivery();
                     delivery.events.truncate(1);
                     for event in &mut delivery.events {

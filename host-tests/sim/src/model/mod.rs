@@ -182,8 +182,15 @@ impl Model {
         self.knowledge.updates.push((span, at_ms));
     }
 
-    /// Several workers act at the same instant: the order of answers cannot be told.
-    pub fn burst(&mut self, now_ms: u64) {
+    /// Whether a call ends now.
+    pub fn has_due(&self, now_ms: u64) -> bool {
+        self.ends
+            .first_key_value()
+            .is_some_and(|((at_ms, _), _)| *at_ms <= now_ms)
+    }
+
+    /// The order of the answers of this instant cannot be told.
+    pub fn blur(&mut self, now_ms: u64) {
         self.breaker.blur(now_ms);
     }
 
