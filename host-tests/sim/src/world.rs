@@ -317,6 +317,12 @@ impl<'a> World<'a> {
             self.pending.remove(index);
             decided.push((id, decision));
         }
+        // Who was let in may be why another was not.
+        decided.sort_by_key(|(_, decision)| match decision {
+            Decision::Forwarded(_) => 0,
+            Decision::Denied(denied) if denied.code == "KEY_REJECTED" => 1,
+            Decision::Denied(_) => 2,
+        });
         for (id, decision) in &decided {
             self.settles(*id, decision, span)?;
         }

@@ -80,11 +80,10 @@ impl Model {
 
     /// After an acknowledged refusal nobody is forwarded.
     fn check_not_refused(&self, settled: &Settled, tenant: &str) -> Result<(), Fault> {
-        let ttl_ms = self.knobs(settled.seen.config).ttl_s * 1_000;
         for event in self.knowledge.events(tenant) {
             let holds = event.effect == Effect::Refuse
                 && event.span.is_before(settled.decided)
-                && settled.decided_ms < event.at_ms + ttl_ms;
+                && settled.decided_ms < event.at_ms + event.for_ms;
             let may_be_lifted = || {
                 self.knowledge.events(tenant).any(|later| {
                     (later.effect == Effect::Lift || later.tenant.is_none())

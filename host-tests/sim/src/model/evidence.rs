@@ -110,7 +110,6 @@ impl Model {
         } else {
             0
         };
-        let for_ms = knobs.ttl_s * 1_000 + fallback_ms;
         self.knowledge.events(tenant).any(|event| {
             let is_lifted = || {
                 self.knowledge.events(tenant).any(|later| {
@@ -121,7 +120,7 @@ impl Model {
             };
             event.effect == Effect::Refuse
                 && !decided.is_before(event.span)
-                && seen.begun_ms < event.at_ms + for_ms
+                && seen.begun_ms < event.at_ms + event.for_ms + fallback_ms
                 && !is_lifted()
         })
     }

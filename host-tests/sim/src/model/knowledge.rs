@@ -131,6 +131,8 @@ pub(crate) struct Applied {
     pub(crate) span: Span,
     /// When it was acknowledged.
     pub(crate) at_ms: u64,
+    /// How long a refusal holds.
+    pub(crate) for_ms: u64,
 }
 
 /// A fetch of keys.

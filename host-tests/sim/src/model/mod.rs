@@ -152,11 +152,13 @@ impl Model {
 
     /// An event was acknowledged as applied.
     pub fn applied(&mut self, tenant: Option<String>, effect: Effect, span: Span, at_ms: u64) {
+        let for_ms = self.knobs(self.config).ttl_s * 1_000;
         self.knowledge.applied.push(Applied {
             tenant,
             effect,
             span,
             at_ms,
+            for_ms,
         });
     }
 
