@@ -41,7 +41,7 @@
 //!   logs.
 //! * Filter state that lasts for a pass or for the request, as the plugin has declared it; internal
 //!   redirects ([`Builder::internal_redirects`]), which send a request through the plugin again.
-//! * The foreign function `verify_signature` ([`signature`]), on aws-lc.
+//! * The foreign function `verify_signature` (by [`native_signature`]), on aws-lc.
 //! * Workers run one after the other, callback by callback; or, by an [`Explorer`], interleaved like
 //!   threads, one overtaking the other before any hostcall on what they share, under every schedule;
 //!   or, by [`TinyEnvoy::burst`], under one schedule drawn from a seed, and the world goes on.
@@ -73,6 +73,8 @@
 //! A hostcall of the ABI that is not modelled panics, and with it the test that made it. An import
 //! that does not exist at all fails [`Builder::start`] by its name.
 
+#![warn(missing_docs)]
+
 mod abi;
 mod builder;
 mod callbacks;
@@ -101,6 +103,11 @@ mod update;
 mod upstream;
 mod watch;
 mod worker;
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 pub use crate::abi::Status;
 pub use crate::builder::{Builder, FailurePolicy, StartError};
