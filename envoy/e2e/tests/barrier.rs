@@ -27,6 +27,7 @@ const CAPABILITIES: &[&str] = &[
     "random_get",
     "proxy_add_header_map_value",
     "proxy_call_foreign_function",
+    "proxy_close_stream",
     "proxy_continue_stream",
     "proxy_define_metric",
     "proxy_dequeue_shared_queue",

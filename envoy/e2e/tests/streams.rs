@@ -1,5 +1,6 @@
 //! What goes on after the headers: once a request is admitted, a WebSocket and a stream of events pass
-//! through the filter as they are, byte by byte and at once.
+//! through the filter as they are, byte by byte and at once; until, with `enforce.cut_streams`, their tenant is
+//! refused.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -272,6 +273,105 @@ async fn events_of_a_server_come_one_by_one_while_their_stream_is_open() -> anyh
     drop(tell);
     let rest = timeout(SOON, body.collect()).await??.to_bytes();
     ensure!(rest == expected.as_bytes(), "{}", rest.escape_ascii());
+    world.check_workers_live().await?;
+    world.stop().await
+}
+
+/// The sockets of two tenants on many connections, so that every worker has some, each greeted.
+async fn sockets(world: &World) -> anyhow::Result<Vec<(&'static str, TokioIo<hyper::upgrade::Upgraded>)>> {
+    let mut sockets = Vec::new();
+    for tenant in ["acme", "globex"].repeat(8) {
+        let reply = send(world, handshake(Some(tenant))?).await?;
+        ensure!(reply.status() == 101, "{reply:?}");
+        let mut socket = TokioIo::new(hyper::upgrade::on(reply).await?);
+        timeout(SOON, socket.read_exact(&mut [0; GREETING.len()])).await??;
+        sockets.push((tenant, socket));
+    }
+    Ok(sockets)
+}
+
+/// Whether the socket still carries bytes both ways; otherwise whether it has ended.
+async fn carries(socket: &mut TokioIo<hyper::upgrade::Upgraded>) -> anyhow::Result<()> {
+    socket.write_all(b"x").await?;
+    timeout(SOON, socket.read_exact(&mut [0])).await??;
+    Ok(())
+}
+
+async fn ended(socket: &mut TokioIo<hyper::upgrade::Upgraded>) -> anyhow::Result<()> {
+    let read = timeout(SOON, socket.read(&mut [0])).await.context("it stays open")?;
+    ensure!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn streams_of_a_suspended_tenant_are_cut_where_that_is_asked_for_and_no_others() -> anyhow::Result<()> {
+    let suspended =
+        json!({ "event_id": "1", "event_type": "tenant.suspended", "tenant_id": "acme", "environment": "staging" });
+    for cuts in [true, false] {
+        let upstream = Upstream::start(None).await?;
+        let setup = Setup::of_corpus(json!({ "enforce": { "cut_streams": cuts } }))?;
+        let world = setup
+            .upstream(upstream.address)
+            .workers(2)
+            .tenant_events()?
+            .start()
+            .await?;
+        let mut sockets = sockets(&world).await?;
+        ensure!(world.tell(&suspended).await?.status == 200);
+        let (mut of_acme, mut of_globex): (Vec<_>, Vec<_>) =
+            sockets.iter_mut().partition(|(tenant, _)| *tenant == "acme");
+        if cuts {
+            for (_, socket) in &mut of_acme {
+                ended(socket).await?;
+            }
+            let cut = world.envoy.stat("wasmcustom.tenantgate_streams_cut_total").await?;
+            ensure!(cut == 8, "{cut} are counted");
+        } else {
+            of_globex.append(&mut of_acme);
+        }
+        for (tenant, socket) in &mut of_globex {
+            carries(socket)
+                .await
+                .with_context(|| format!("of {tenant}, cuts {cuts}"))?;
+        }
+        world.check_workers_live().await?;
+        world.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_response_that_has_begun_does_not_end_as_if_it_were_whole_and_its_connection_serves_others()
+-> anyhow::Result<()> {
+    let (tell, events) = mpsc::unbounded_channel();
+    let upstream = Upstream::start(Some(events)).await?;
+    let setup = Setup::of_corpus(json!({ "enforce": { "cut_streams": true } }))?;
+    let world = setup.upstream(upstream.address).tenant_events()?.start().await?;
+    let stream = TokioIo::new(TcpStream::connect(world.envoy.address()).await?);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await?;
+    let connection = tokio::spawn(connection);
+    let request = |tenant| {
+        let request =
+            Request::get("http://ledger.example.com/v1/events").header("authorization", authorization(tenant)?);
+        anyhow::Ok(request.body(Empty::<Bytes>::new())?)
+    };
+    tell.send("data: 1\n\n")?;
+    let reply = timeout(SOON, sender.send_request(request("acme")?)).await??;
+    let mut body = reply.into_body();
+    let first = timeout(SOON, body.frame()).await?.context("the stream has ended")??;
+    ensure!(first.into_data().is_ok_and(|data| data == "data: 1\n\n"));
+    let suspended =
+        json!({ "event_id": "1", "event_type": "tenant.suspended", "tenant_id": "acme", "environment": "staging" });
+    ensure!(world.tell(&suspended).await?.status == 200);
+    let next = timeout(SOON, body.frame()).await.context("it stays open")?;
+    ensure!(
+        matches!(next, Some(Err(_))),
+        "it has not ended as if it were complete: {next:?}"
+    );
+    // The connection serves others.
+    let refused = timeout(SOON, sender.send_request(request("acme")?)).await??;
+    ensure!(refused.status() == 403, "{refused:?}");
+    connection.abort();
     world.check_workers_live().await?;
     world.stop().await
 }
