@@ -2,7 +2,6 @@
 //! are as many as the host has streams, which is its bound.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tenant_policy::tenant_id::TenantId;
 
@@ -12,24 +11,21 @@ const LOOK_EVERY_MS: u64 = 250;
 /// The open streams of one root context.
 #[derive(Debug, Default)]
 pub(crate) struct Open {
-    streams: RefCell<Streams>,
+    /// Ordered by stream, which is the order in which they come.
+    streams: RefCell<Vec<(u32, TenantId)>>,
     /// When to look next whether some tenant is refused; `None`: no stream is open.
     next_look_ms: Cell<Option<u64>>,
-}
-
-#[derive(Debug, Default)]
-struct Streams {
-    of: BTreeMap<TenantId, BTreeSet<u32>>,
-    tenants: HashMap<u32, TenantId>,
 }
 
 impl Open {
     /// Notes that a stream goes on in this tenant's name.
     pub(crate) fn insert(&self, stream: u32, tenant: TenantId, now_ms: u64) {
         let mut streams = self.streams.borrow_mut();
-        streams.remove(stream);
-        streams.of.entry(tenant.clone()).or_default().insert(stream);
-        streams.tenants.insert(stream, tenant);
+        match streams.binary_search_by_key(&stream, |(open, _)| *open) {
+            // A context is let go once.
+            Ok(_) => {}
+            Err(place) => streams.insert(place, (stream, tenant)),
+        }
         if self.next_look_ms.get().is_none() {
             self.next_look_ms.set(Some(now_ms.saturating_add(LOOK_EVERY_MS)));
         }
@@ -37,27 +33,32 @@ impl Open {
 
     /// Forgets a stream that is over, if it was noted.
     pub(crate) fn remove(&self, stream: u32) {
-        self.streams.borrow_mut().remove(stream);
+        let mut streams = self.streams.borrow_mut();
+        if let Ok(place) = streams.binary_search_by_key(&stream, |(open, _)| *open) {
+            streams.remove(place);
+        }
     }
 
     /// Takes out the streams of a tenant, the oldest first.
-    pub(crate) fn take(&self, tenant: &TenantId) -> BTreeSet<u32> {
-        let mut streams = self.streams.borrow_mut();
-        let taken = streams.of.remove(tenant).unwrap_or_default();
-        for stream in &taken {
-            streams.tenants.remove(stream);
-        }
+    pub(crate) fn take(&self, tenant: &TenantId) -> Vec<u32> {
+        let mut taken = Vec::new();
+        self.streams.borrow_mut().retain(|(stream, of)| {
+            if of == tenant {
+                taken.push(*stream);
+            }
+            of != tenant
+        });
         taken
     }
 
-    /// Whose streams there are.
+    /// Whose each stream is.
     pub(crate) fn tenants(&self) -> Vec<TenantId> {
-        self.streams.borrow().of.keys().cloned().collect()
+        self.streams.borrow().iter().map(|(_, tenant)| tenant.clone()).collect()
     }
 
     /// It has been looked. The next time comes unless no stream is open.
     pub(crate) fn looked(&self, now_ms: u64) {
-        let is_empty = self.streams.borrow().tenants.is_empty();
+        let is_empty = self.streams.borrow().is_empty();
         self.next_look_ms
             .set((!is_empty).then(|| now_ms.saturating_add(LOOK_EVERY_MS)));
     }
@@ -65,19 +66,5 @@ impl Open {
     /// When it is to be looked next, in monotonic milliseconds.
     pub(crate) fn next_look_ms(&self) -> Option<u64> {
         self.next_look_ms.get()
-    }
-}
-
-impl Streams {
-    fn remove(&mut self, stream: u32) {
-        let Some(tenant) = self.tenants.remove(&stream) else {
-            return;
-        };
-        if let Some(streams) = self.of.get_mut(&tenant) {
-            streams.remove(&stream);
-            if streams.is_empty() {
-                self.of.remove(&tenant);
-            }
-        }
     }
 }

@@ -1,18 +1,16 @@
 //! Whom there has been news of since somebody asked, for streams that are open longer than a request
 //! takes.
 
-use std::collections::BTreeSet;
-
 use super::changes::News;
 use crate::tenant_id::TenantId;
 
 /// How many tenants are told apart; beyond it all are taken to be touched.
-const MAX_TOLD_APART: usize = 1_024;
+const MAX_TOLD_APART: usize = 64;
 
 /// Tenants that may be known to be something else than before.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
-    tenants: BTreeSet<TenantId>,
+    tenants: Vec<TenantId>,
     everyone: bool,
 }
 
@@ -33,8 +31,8 @@ impl Touched {
 
     /// Takes in what a lookup has brought.
     pub(super) fn add(&mut self, tenant: TenantId) {
-        if !self.everyone {
-            self.tenants.insert(tenant);
+        if !self.everyone && !self.tenants.contains(&tenant) {
+            self.tenants.push(tenant);
             self.settle();
         }
     }
@@ -46,13 +44,13 @@ impl Touched {
         }
     }
 
-    /// Those of `open` that have been touched since this was asked last.
+    /// Those of `open` that have been touched since this was asked last, each as often as it is there.
     pub(super) fn take<'t>(&mut self, open: impl Iterator<Item = &'t TenantId>) -> Vec<TenantId> {
         let touched = std::mem::take(self);
         if !touched.everyone && touched.tenants.is_empty() {
             return Vec::new();
         }
-        open.filter(|tenant| touched.everyone || touched.tenants.contains(*tenant))
+        open.filter(|tenant| touched.everyone || touched.tenants.contains(tenant))
             .cloned()
             .collect()
     }
