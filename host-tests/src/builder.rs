@@ -26,6 +26,9 @@ pub enum FailurePolicy {
     Closed,
     /// The next request loads the VM anew, unless it was loaded less than this long ago.
     Reload(Duration),
+    /// Later requests on that worker are forwarded without the plugin. The one in whose callback the VM
+    /// died is answered 503 all the same.
+    Open,
 }
 
 /// Why a world did not start.
@@ -78,6 +81,7 @@ impl Default for Builder {
                 root_id: Vec::new(),
                 vm_configuration: Vec::new(),
                 plugin_configuration: Vec::new(),
+                drain_time: Duration::from_secs(600),
                 environment: Vec::new(),
                 log_level: Level::Trace,
                 seed: 0,
@@ -119,6 +123,14 @@ impl Builder {
     #[must_use]
     pub fn config(mut self, text: impl Into<Vec<u8>>) -> Self {
         self.options.plugin_configuration = text.into();
+        self
+    }
+
+    /// How long streams of an old configuration may last after [`TinyEnvoy::update`], as
+    /// `--drain-time-s` says it; ten minutes unless set.
+    #[must_use]
+    pub fn drain_time(mut self, time: Duration) -> Self {
+        self.options.drain_time = time;
         self
     }
 

@@ -1,6 +1,7 @@
 //! The world as a test sees it: requests in, time, and everything there is to look at.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::Linker;
@@ -15,8 +16,8 @@ use crate::module::{Plugin, engine};
 use crate::node::{Event, Node};
 use crate::request::RequestBuilder;
 use crate::shared::SharedEntry;
-use crate::stream::{Outcome, Side, Stream, StreamId};
-use crate::worker::{Guest, Vm, VmRef};
+use crate::stream::{Cut, Outcome, Side, Stream, StreamId};
+use crate::worker::{Guest, Serving, Vm, VmRef};
 
 /// More events than a world has reason for without time passing.
 const MOST_EVENTS_AT_ONCE: u32 = 1_000_000;
@@ -45,6 +46,10 @@ pub struct TinyEnvoy {
     pub(crate) seat: Option<Seat>,
     pub(crate) failure_policy: FailurePolicy,
     pub(crate) deaths: Vec<Death>,
+    /// What the canary has said to each configuration.
+    pub(crate) verdicts: HashMap<Arc<[u8]>, Result<(), String>>,
+    /// How many configurations there have been.
+    pub(crate) configurations: u64,
     pub(crate) plugin: Plugin,
     pub(crate) linker: LinkerOf,
     pub(crate) last_stream: u64,
@@ -81,28 +86,53 @@ impl TinyEnvoy {
             seat: None,
             failure_policy,
             deaths: Vec::new(),
+            verdicts: HashMap::new(),
+            configurations: 1,
             plugin,
             linker: LinkerOf(linker),
             last_stream: 0,
         };
-        // No VM of that generation is ever there: what the canary sets going reaches nobody.
-        let canary = VmRef {
-            worker: workers,
-            generation: u32::MAX,
+        let config: Arc<[u8]> = envoy.node.lock().options.plugin_configuration.clone().into();
+        let serving = Serving {
+            number: 0,
+            config,
+            root: None,
         };
-        envoy.load(canary, true).map_err(|reason| envoy.start_error(reason))?;
+        envoy.try_out(&serving)?;
         for worker in 0..=workers {
             let vm = envoy
-                .load(VmRef { worker, generation: 0 }, false)
+                .load(VmRef { worker, generation: 0 }, serving.clone(), false)
                 .map_err(|reason| envoy.start_error(reason))?;
             envoy.vms.insert(worker, vm);
         }
         Ok(envoy)
     }
 
-    pub(crate) fn load(&self, vm: VmRef, is_canary: bool) -> Result<Vm, String> {
-        let mut loaded = Vm::load(&self.plugin.module, &self.linker.0, &self.node, vm, is_canary)?;
+    /// Lets a canary try a configuration, unless one has done so before.
+    pub(crate) fn try_out(&mut self, serving: &Serving) -> Result<(), StartError> {
+        // No VM of that generation is ever there: what the canary sets going reaches nobody.
+        let canary = VmRef {
+            worker: self.workers,
+            generation: u32::MAX,
+        };
+        let verdict = match self.verdicts.get(&serving.config) {
+            Some(verdict) => verdict.clone(),
+            None => self.load(canary, serving.clone(), true).map(|_| ()),
+        };
+        if verdict
+            .as_ref()
+            .err()
+            .is_none_or(|reason| reason.starts_with("proxy_on_configure"))
+        {
+            self.verdicts.insert(Arc::clone(&serving.config), verdict.clone());
+        }
+        verdict.map_err(|reason| self.start_error(reason))
+    }
+
+    pub(crate) fn load(&self, vm: VmRef, serving: Serving, is_canary: bool) -> Result<Vm, String> {
+        let mut loaded = Vm::load(&self.plugin.module, &self.linker.0, &self.node, vm, serving, is_canary)?;
         loaded.configure()?;
+        loaded.data_mut().deferred.clear();
         Ok(loaded)
     }
 
@@ -260,7 +290,7 @@ impl TinyEnvoy {
         self.outcome(stream)
     }
 
-    fn happen(&mut self, event: Event) {
+    pub(crate) fn happen(&mut self, event: Event) {
         match event {
             Event::Callout { vm, root, token, end } => self.end_callout(vm, root, token, end),
             Event::Tick { vm, root, setting } => self.tick(vm, root, setting),
@@ -268,18 +298,11 @@ impl TinyEnvoy {
             Event::Upstream {
                 stream,
                 response,
-                reset,
-            } => {
-                self.upstream_answers(stream, response, reset);
-            }
-            Event::UpstreamUnreachable { stream } => {
-                self.reply(
-                    stream,
-                    503,
-                    crate::UPSTREAM_CLOSED,
-                    "upstream_reset_before_response_started",
-                );
-            }
+                ending,
+            } => self.upstream_answers(stream, response, ending),
+            Event::Adoption { worker, number, config } => self.adopt(worker, number, config),
+            Event::Drained { worker, number } => self.drain(worker, number..number + 1),
+            Event::UpstreamUnreachable { stream } => self.upstream_is_unreachable(stream),
         }
     }
 
@@ -311,6 +334,12 @@ impl TinyEnvoy {
     /// Whether the stream is over: answered completely, reset, or left by the client.
     pub fn is_finished(&self, stream: StreamId) -> bool {
         self.node.lock().stream(stream).finished
+    }
+
+    /// Whether the plugin has ended the stream by `proxy_close_stream`, and how far it had come. What
+    /// was forwarded and what was answered before is in [`Self::upstream_saw`] and [`Self::response`].
+    pub fn cut(&self, stream: StreamId) -> Option<Cut> {
+        self.node.lock().stream(stream).cut
     }
 
     /// The streams that are neither forwarded nor answered.

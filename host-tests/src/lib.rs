@@ -21,6 +21,8 @@
 //! * Several workers and the main thread, each with a VM of its own; a canary that tries the
 //!   configuration first and whose callouts go nowhere. A VM that traps is dead: its paused
 //!   streams stay paused, later requests are answered 503 or load it anew ([`FailurePolicy`]).
+//! * Updates of the configuration ([`TinyEnvoy::update`]): a canary tries it, then each VM gets another
+//!   root context for it; the old one goes on for the streams that it has, until it is drained.
 //! * Envoy's filter manager for one filter, in both directions: a pause on headers holds
 //!   everything, or, with [`Builder::allow_on_headers_stop_iteration`], only the headers, so that
 //!   an answer to a body or trailers carries the request on; a pause on body buffers up to
@@ -30,6 +32,9 @@
 //!   while the filter holds the map, more than 1024 pairs at once erase it.
 //! * Local replies, gRPC ones included; response code details; response callbacks on them; the
 //!   order `on_log`, `on_done`, `on_delete`.
+//! * Streams that the plugin ends by `proxy_close_stream` ([`TinyEnvoy::cut`]); long-lived streams, whose
+//!   upstream answers before the request has ended ([`TinyEnvoy::upstream_responds`]) or never ends its
+//!   response ([`Answer::unending`]).
 //! * Callouts that belong to the root context: responses, timeouts, refused connections, resets,
 //!   unknown clusters, clusters without endpoints.
 //! * Shared data under compare-and-set, shared queues, stats, ticks, properties, foreign functions,
@@ -54,8 +59,7 @@
 //!   rewrites `x-envoy-*`, `x-forwarded-for`, `x-forwarded-client-cert`, `x-request-id`. Here all
 //!   of them arrive as the client sent them.
 //! * Path normalisation, and the refusal of requests that are malformed.
-//! * More than one root context in a VM: the plugin is the only one with its `vm_id`. So is there
-//!   no update of its configuration; a new configuration is a new world.
+//! * Other plugins in the same VM: the plugin is the only one with its `vm_id`.
 //! * Dynamic metadata but as a whole, by [`RequestBuilder::dynamic_metadata`]: no property inside of
 //!   them can be read.
 //! * Restrictions of WASI functions and of callbacks: [`Builder::restrict_capability`] takes away
@@ -88,6 +92,8 @@ mod request;
 mod shared;
 mod signature;
 mod stream;
+mod update;
+mod upstream;
 mod worker;
 
 pub use crate::abi::Status;
@@ -102,7 +108,7 @@ pub use crate::metadata::metadata;
 pub use crate::module::{Plugin, finished_filter};
 pub use crate::request::RequestBuilder;
 pub use crate::shared::SharedEntry;
-pub use crate::stream::{LocalReply, Outcome, StreamId};
+pub use crate::stream::{Cut, LocalReply, Outcome, StreamId};
 
 /// What Envoy says in place of a peer that closed the connection.
 pub(crate) const UPSTREAM_CLOSED: &str =

@@ -46,10 +46,18 @@ pub(crate) enum Event {
     Upstream {
         stream: StreamId,
         response: PeerResponse,
-        reset: bool,
+        ending: Ending,
     },
     /// The upstream could not be reached.
     UpstreamUnreachable { stream: StreamId },
+    /// A worker takes over a configuration that the canary has taken.
+    Adoption {
+        worker: usize,
+        number: u64,
+        config: Arc<[u8]>,
+    },
+    /// The time is over that streams of an old configuration have to end.
+    Drained { worker: usize, number: u64 },
 }
 
 impl Event {
@@ -57,9 +65,21 @@ impl Event {
     pub(crate) fn worker(&self, streams: &BTreeMap<StreamId, Stream>) -> usize {
         match self {
             Self::Callout { vm, .. } | Self::Tick { vm, .. } | Self::Queue { vm, .. } => vm.worker,
+            Self::Adoption { worker, .. } | Self::Drained { worker, .. } => *worker,
             Self::Upstream { stream, .. } | Self::UpstreamUnreachable { stream } => streams[stream].worker,
         }
     }
+}
+
+/// What follows the part of a response that has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Nothing: this is all of it.
+    Complete,
+    /// The connection breaks.
+    Reset,
+    /// More may come.
+    Open,
 }
 
 /// How a callout ends.
@@ -78,7 +98,10 @@ pub(crate) struct Options {
     pub(crate) plugin_name: Vec<u8>,
     pub(crate) root_id: Vec<u8>,
     pub(crate) vm_configuration: Vec<u8>,
+    /// The first configuration.
     pub(crate) plugin_configuration: Vec<u8>,
+    /// How long streams of an old configuration may last.
+    pub(crate) drain_time: Duration,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) log_level: Level,
     pub(crate) seed: u64,

@@ -20,8 +20,19 @@ pub enum Outcome {
     Forwarded(PeerRequest),
     /// Envoy answered by itself: the plugin's local reply, or one that Envoy made.
     Replied(LocalReply),
-    /// The client left, or the plugin reset the stream, before there was an answer.
+    /// The client left, the plugin reset the stream ([`TinyEnvoy::cut`](crate::TinyEnvoy::cut)), or its
+    /// connection was closed at the end of a drain, before it was forwarded or answered.
     Gone,
+}
+
+/// How far a stream had come when the plugin ended it by `proxy_close_stream`: the client's connection
+/// is closed, or its stream reset, without another byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Nothing of a response had reached the client.
+    BeforeResponse,
+    /// The client had the head of the response, and perhaps a part of its body.
+    AfterResponse,
 }
 
 impl Outcome {
@@ -139,6 +150,8 @@ impl Half {
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) worker: usize,
+    /// The number of the configuration that it began under.
+    pub(crate) configuration: u64,
     /// The VM and the context that handle it, once there are any.
     pub(crate) context: Option<(VmRef, u32)>,
     pub(crate) request: Half,
@@ -149,8 +162,14 @@ pub(crate) struct Stream {
     pub(crate) is_logging: bool,
     /// A local reply has been asked for; there is at most one.
     pub(crate) local_reply: Option<LocalReplyFacts>,
+    /// Why the response is what it is, as an access log has it.
+    pub(crate) details: Option<String>,
+    /// The upstream has begun to answer.
+    pub(crate) is_answered: bool,
     pub(crate) finished: bool,
     pub(crate) gone: bool,
+    /// The plugin ended it.
+    pub(crate) cut: Option<Cut>,
     pub(crate) properties: HashMap<Vec<u8>, Vec<u8>>,
     pub(crate) filter_state: FilterState,
     /// How many internal redirects have led here.
@@ -171,6 +190,7 @@ impl Stream {
     pub(crate) fn new(worker: usize, headers: &HeaderMap) -> Self {
         Self {
             worker,
+            configuration: 0,
             context: None,
             request: Half::default(),
             response: Half::default(),
@@ -178,8 +198,11 @@ impl Stream {
             head: headers.get(":method") == Some(b"HEAD"),
             is_logging: false,
             local_reply: None,
+            details: None,
+            is_answered: false,
             finished: false,
             gone: false,
+            cut: None,
             properties: HashMap::new(),
             filter_state: FilterState::default(),
             redirects: 0,

@@ -44,7 +44,11 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             if guest.seat.is_some() {
                 refuse_to_hand_over(guest, &name)?;
             }
-            let id = guest.node.lock().queues.register(&name, guest.vm, guest.root);
+            let id = guest
+                .node
+                .lock()
+                .queues
+                .register(&name, guest.vm, guest.effective_root());
             write_u32(call, return_id, id)
         }
     );

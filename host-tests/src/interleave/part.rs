@@ -1,6 +1,6 @@
 //! A world taken to pieces, one for each worker that is to run in a thread of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::envoy::TinyEnvoy;
 use crate::interleave::baton::Seat;
@@ -26,6 +26,8 @@ impl TinyEnvoy {
             seat: Some(seat),
             failure_policy: self.failure_policy,
             deaths: Vec::new(),
+            verdicts: HashMap::new(),
+            configurations: self.configurations,
             plugin: self.plugin.clone(),
             linker: self.linker.clone(),
             // What a stream is called does not depend on the schedule.

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod callouts;
+mod closing;
 mod headers;
 mod interleaving;
 mod passes;
@@ -11,4 +12,5 @@ mod replies;
 mod responses;
 mod sharing;
 mod signatures;
+mod updates;
 mod vms;
