@@ -105,7 +105,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// The plugin, from a `.wasm` file that is compiled once per process.
+    /// The plugin, from a `.wasm` file. Worlds of the same plugin best share it by [`Self::plugin`].
     #[must_use]
     pub fn wasm(mut self, path: impl AsRef<std::path::Path>) -> Self {
         self.plugin = Some(Plugin::load(path));

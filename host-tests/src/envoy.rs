@@ -4,23 +4,24 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::Linker;
-
 use crate::builder::{Builder, FailurePolicy, StartError};
 use crate::cluster::{Callout, PeerRequest, PeerResponse};
 use crate::exclusive::Exclusive;
 use crate::headers::HeaderMap;
-use crate::interleave::{Access, Op, Place, Seat};
+use crate::interleave::{Access, Crew, Op, Place, Seat};
 use crate::log::LogLine;
-use crate::module::{Plugin, engine};
+use crate::module::Plugin;
 use crate::node::{Event, Node};
 use crate::request::RequestBuilder;
 use crate::shared::SharedEntry;
 use crate::stream::{Cut, Outcome, Side, Stream, StreamId};
-use crate::worker::{Guest, Serving, Vm, VmRef};
+use crate::worker::{Serving, Vm, VmRef};
 
 /// More events than a world has reason for without time passing.
 const MOST_EVENTS_AT_ONCE: u32 = 1_000_000;
+
+/// Room in the number of a stream for the worker that it arrived at in a thread of its own.
+const LANE_BITS: u32 = 16;
 
 /// The longest that [`RequestBuilder::run`] waits, in virtual time.
 const LONGEST_DECISION: Duration = Duration::from_secs(60);
@@ -46,22 +47,14 @@ pub struct TinyEnvoy {
     pub(crate) seat: Option<Seat>,
     pub(crate) failure_policy: FailurePolicy,
     pub(crate) deaths: Vec<Death>,
+    /// Threads for workers that run interleaved.
+    pub(crate) crew: Crew,
     /// What the canary has said to each configuration.
     pub(crate) verdicts: HashMap<Arc<[u8]>, Result<(), String>>,
     /// How many configurations there have been.
     pub(crate) configurations: u64,
     pub(crate) plugin: Plugin,
-    pub(crate) linker: LinkerOf,
     pub(crate) last_stream: u64,
-}
-
-#[derive(Clone)]
-pub(crate) struct LinkerOf(Linker<Guest>);
-
-impl std::fmt::Debug for LinkerOf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Linker")
-    }
 }
 
 impl TinyEnvoy {
@@ -78,7 +71,6 @@ impl TinyEnvoy {
         failure_policy: FailurePolicy,
     ) -> Result<Self, StartError> {
         let node = Exclusive::new(node);
-        let linker = crate::abi::linker(engine()).expect("the imports have distinct names");
         let mut envoy = Self {
             node,
             vms: BTreeMap::new(),
@@ -86,10 +78,10 @@ impl TinyEnvoy {
             seat: None,
             failure_policy,
             deaths: Vec::new(),
+            crew: Crew::default(),
             verdicts: HashMap::new(),
             configurations: 1,
             plugin,
-            linker: LinkerOf(linker),
             last_stream: 0,
         };
         let config: Arc<[u8]> = envoy.node.lock().options.plugin_configuration.clone().into();
@@ -130,7 +122,9 @@ impl TinyEnvoy {
     }
 
     pub(crate) fn load(&self, vm: VmRef, serving: Serving, is_canary: bool) -> Result<Vm, String> {
-        let mut loaded = Vm::load(&self.plugin.module, &self.linker.0, &self.node, vm, serving, is_canary)?;
+        // To a search the loading of a VM is one act, or schedules would be too many.
+        let seat = self.seat.clone().filter(|seat| !seat.explores());
+        let mut loaded = Vm::load(&self.plugin, &self.node, vm, serving, is_canary, seat)?;
         loaded.configure()?;
         loaded.data_mut().deferred.clear();
         Ok(loaded)
@@ -182,7 +176,9 @@ impl TinyEnvoy {
         properties: HashMap<Vec<u8>, Vec<u8>>,
     ) -> StreamId {
         self.last_stream += 1;
-        let id = StreamId(self.last_stream);
+        // What a stream is called does not depend on the schedule.
+        let lane = self.seat.as_ref().map_or(0, |seat| seat.worker as u64 + 1);
+        let id = StreamId(self.last_stream << LANE_BITS | lane);
         if headers.get("x-forwarded-proto").is_none() {
             headers.add("x-forwarded-proto", "http");
         }

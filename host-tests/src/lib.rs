@@ -43,7 +43,8 @@
 //!   redirects ([`Builder::internal_redirects`]), which send a request through the plugin again.
 //! * The foreign function `verify_signature` ([`signature`]), on aws-lc.
 //! * Workers run one after the other, callback by callback; or, by an [`Explorer`], interleaved like
-//!   threads, one overtaking the other before any hostcall on what they share, under every schedule.
+//!   threads, one overtaking the other before any hostcall on what they share, under every schedule;
+//!   or, by [`TinyEnvoy::burst`], under one schedule drawn from a seed, and the world goes on.
 //! * One virtual clock. Nothing sleeps, all randomness comes from a seed, and nothing is shared
 //!   between two worlds but the compiled module.
 //!
@@ -102,10 +103,10 @@ pub use crate::clock::START_UNIX_SECONDS;
 pub use crate::cluster::{Answer, Callout, Cluster, PeerRequest, PeerResponse};
 pub use crate::envoy::{Death, TinyEnvoy};
 pub use crate::headers::HeaderMap;
-pub use crate::interleave::{Act, Explored, Explorer, Run, Scene, Schedule};
+pub use crate::interleave::{Act, Burst, BurstError, Explored, Explorer, Run, Scene, Schedule};
 pub use crate::log::{Level, LogLine};
 pub use crate::metadata::metadata;
-pub use crate::module::{Plugin, finished_filter};
+pub use crate::module::Plugin;
 pub use crate::request::RequestBuilder;
 pub use crate::shared::SharedEntry;
 pub use crate::stream::{Cut, LocalReply, Outcome, StreamId};

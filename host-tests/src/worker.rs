@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Extern, Instance, Linker, Memory, Module, Store, TypedFunc, WasmParams, WasmResults};
+use wasmtime::{Extern, Instance, Memory, Store, TypedFunc, WasmParams, WasmResults};
 
 use crate::abi::Unmodelled;
 use crate::cluster::PeerResponse;
@@ -14,6 +14,7 @@ use crate::filter_state::Declarations;
 use crate::interleave::{Op, Seat};
 use crate::log::{Level, LogLine};
 use crate::metrics::MetricIds;
+use crate::module::Plugin;
 use crate::node::Node;
 use crate::stream::{Side, StreamId};
 
@@ -163,12 +164,12 @@ pub(crate) struct Died;
 impl Vm {
     /// Instantiates the guest and runs its initialiser. It is to serve a configuration.
     pub(crate) fn load(
-        module: &Module,
-        linker: &Linker<Guest>,
+        plugin: &Plugin,
         node: &Exclusive<Node>,
         vm: VmRef,
         serving: Serving,
         is_canary: bool,
+        seat: Option<Seat>,
     ) -> Result<Self, String> {
         let (seed, fuel_per_call, loaded_at) = {
             let node = node.lock();
@@ -178,7 +179,7 @@ impl Vm {
         let guest = Guest {
             node: node.clone(),
             vm,
-            seat: None,
+            seat,
             is_canary,
             roots: BTreeMap::new(),
             current: 0,
@@ -197,17 +198,18 @@ impl Vm {
             memory: None,
             allocate: None,
         };
-        let mut store = Store::new(module.engine(), guest);
+        let mut store = Store::new(plugin.module.engine(), guest);
         store.set_fuel(fuel_per_call).expect("the engine counts fuel");
         let restricted = node.lock().options.restricted.clone();
         if let Some(name) = restricted
             .iter()
-            .find(|name| linker.get(&mut store, "env", name).is_err())
+            .find(|name| plugin.linker.get(&mut store, "env", name).is_err())
         {
             return Err(format!("`{name}` is restricted but is no hostcall"));
         }
         // The message of a missing import names it.
-        let instance = linker.instantiate(&mut store, module).map_err(|e| format!("{e:#}"))?;
+        let resolved = plugin.resolved.as_ref().map_err(ToString::to_string)?;
+        let instance = resolved.instantiate(&mut store).map_err(|e| format!("{e:#}"))?;
         let memory = instance.get_memory(&mut store, "memory").ok_or("no export `memory`")?;
         store.data_mut().memory = Some(memory);
         let allocate = ["proxy_on_memory_allocate", "malloc"]

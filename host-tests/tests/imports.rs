@@ -65,7 +65,7 @@ const REQUIRED_EXPORTS: &[&str] = &[
 ];
 
 fn filter() -> Plugin {
-    let path = tiny_envoy::finished_filter().unwrap_or_else(|error| panic!("{error}"));
+    let path = corpus::finished_filter().expect("the finished filter");
     Plugin::load(path).expect("the filter is a valid module")
 }
 

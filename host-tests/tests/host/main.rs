@@ -1,6 +1,7 @@
 //! The tiny Envoy against the facts measured on the real one, with guests made for the purpose.
 
 mod bodies;
+mod bursts;
 mod callouts;
 mod closing;
 mod headers;
