@@ -6,7 +6,9 @@ the tree, and the tests run as they are against that module: the corpus in the t
 its fixed seeds. A mutant that neither catches has survived, and fails the run; so does a patch that does not apply
 or a module that does not build.
 
-    .ci/mutants.py [--only NAME]... [--list]
+    .ci/mutants.py [--only NAME]... [--list] [--missed target/mutants.out]
+
+With --missed the mutants are those that `make cargo-mutants` has made and that the tests of the engine have missed.
 
 The report, a table, is printed and written to target/mutants/report.md.
 """
@@ -35,13 +37,30 @@ TIMEOUT_SECONDS = 900
 FAILED = re.compile(r"^test (.+?) +\.\.\. FAILED$", re.MULTILINE)
 
 
-def mutants(names):
+def mutants(names, folder=MUTANTS):
     """The patch files by name, those of `names` if any are given."""
-    found = {path.stem: path for path in sorted(MUTANTS.glob("*.patch"))}
+    found = {path.stem: path for path in sorted(folder.glob("*.patch"))}
     unknown = [name for name in names if name not in found]
     if unknown:
         sys.exit(f"no such mutant: {', '.join(unknown)}; there are {', '.join(found)}")
     return {name: path for name, path in found.items() if not names or name in names}
+
+
+def taken_over(output):
+    """Makes patches of what cargo-mutants has made and the tests have missed. Gives their folder."""
+    folder = WORK / "missed"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for outcome in json.loads((output / "outcomes.json").read_text())["outcomes"]:
+        if outcome["summary"] == "MissedMutant":
+            mutant = outcome["scenario"]["Mutant"]
+            path = mutant["file"]
+            # Its second line has what is done in place of a path.
+            body = (output / outcome["diff_path"]).read_text().split("\n", 2)[2]
+            name = Path(outcome["diff_path"]).stem
+            patch = f"{mutant['name']}.\n\n--- a/{path}\n+++ b/{path}\n{body}"
+            (folder / f"{name}.patch").write_text(patch)
+    return folder
 
 
 def sentence(patch):
@@ -125,8 +144,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this mutant; may be repeated")
     parser.add_argument("--list", action="store_true", help="list the mutants and what they do")
+    parser.add_argument("--missed", type=Path, metavar="OUTPUT", help="what cargo-mutants has left under OUTPUT")
     arguments = parser.parse_args()
-    chosen = mutants(arguments.only)
+    chosen = mutants(arguments.only, taken_over(arguments.missed) if arguments.missed else MUTANTS)
     if arguments.list:
         for name, patch in chosen.items():
             print(f"{name}: {sentence(patch)}")
