@@ -47,6 +47,8 @@
 //!   or, by [`TinyEnvoy::burst`], under one schedule drawn from a seed, and the world goes on.
 //! * One virtual clock. Nothing sleeps, all randomness comes from a seed, and nothing is shared
 //!   between two worlds but the compiled module.
+//! * Worlds of any length: what is over can be forgotten ([`TinyEnvoy::forget_finished`],
+//!   [`TinyEnvoy::take_logs`], [`TinyEnvoy::take_callouts`]).
 //!
 //! # Not modelled
 //!
@@ -80,6 +82,7 @@ mod envoy;
 mod exclusive;
 mod filter_chain;
 mod filter_state;
+mod forget;
 mod headers;
 mod interleave;
 mod local_reply;
@@ -93,8 +96,10 @@ mod request;
 mod shared;
 mod signature;
 mod stream;
+mod tally;
 mod update;
 mod upstream;
+mod watch;
 mod worker;
 
 pub use crate::abi::Status;

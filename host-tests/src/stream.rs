@@ -1,10 +1,11 @@
 //! Streams: one request and its response, and how far each has come.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use crate::cluster::{PeerRequest, PeerResponse};
 use crate::filter_state::FilterState;
 use crate::headers::HeaderMap;
+use crate::tally::Tally;
 use crate::worker::VmRef;
 
 /// Names a stream within its world.
@@ -176,7 +177,7 @@ pub(crate) struct Stream {
     pub(crate) redirects: u32,
     /// The next pass of the request, once the upstream has redirected it.
     pub(crate) next_pass: Option<StreamId>,
-    pub(crate) hostcalls: BTreeMap<&'static str, u64>,
+    pub(crate) hostcalls: Tally,
     pub(crate) fuel: u64,
 }
 
@@ -207,7 +208,7 @@ impl Stream {
             filter_state: FilterState::default(),
             redirects: 0,
             next_pass: None,
-            hostcalls: BTreeMap::new(),
+            hostcalls: Tally::default(),
             fuel: 0,
         }
     }
@@ -235,6 +236,12 @@ impl Stream {
             body: sent.body.clone(),
             trailers: sent.trailers.clone(),
         })
+    }
+
+    /// Neither forwarded completely nor answered, and not gone.
+    pub(crate) fn is_pending(&self) -> bool {
+        let is_answered = self.local_reply.is_some() && self.response.sent.started;
+        !is_answered && !self.request.sent.complete && !self.gone
     }
 
     pub(crate) fn outcome(&self) -> Outcome {
