@@ -9,6 +9,7 @@ pub mod table;
 pub mod tiny;
 
 mod lines;
+mod vectors;
 pub mod real;
 pub mod report;
 

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use corpus::answer::Answer;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+
+use crate::vectors::Vectors;
 
 /// Something that was measured, and that rows show.
 #[derive(Debug, Clone, Deserialize)]
@@ -173,7 +175,7 @@ pub enum Step {
     /// Its end, without trailers.
     End,
     /// Its end by trailers.
-    Trailers(Vec<(String, String)>),
+    Trailers(Vec<(String, Value)>),
     /// The client of the last request leaves.
     Leave,
     /// The probe has logged this line, so many times.
@@ -212,13 +214,13 @@ pub struct Request {
     /// The request target.
     pub path: String,
     /// Field lines.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(String, Value)>,
     /// Further field lines `x-many-N`, so many.
     pub many: u32,
     /// The body.
     pub body: Option<Value>,
     /// Trailers.
-    pub trailers: Vec<(String, String)>,
+    pub trailers: Vec<(String, Value)>,
     /// The worker, or the connection that is kept to one: rows with two workers only.
     pub on: Option<usize>,
     /// A script of its own.
@@ -281,6 +283,8 @@ pub struct Table {
     pub stages: BTreeMap<String, Stage>,
     /// What peer and upstream answer, by path; 200 with the body `ok` elsewhere.
     pub answers: BTreeMap<String, Answer>,
+    /// Bytes by name, for `{ vector: name }` in scripts.
+    pub vectors: BTreeMap<String, String>,
     /// In the order of their files.
     pub rows: Vec<Row>,
 }
@@ -294,6 +298,8 @@ struct File {
     stages: BTreeMap<String, Stage>,
     #[serde(default)]
     answers: BTreeMap<String, Answer>,
+    #[serde(default)]
+    vectors: BTreeMap<String, String>,
     #[serde(default)]
     rows: Vec<Row>,
 }
@@ -316,10 +322,13 @@ impl Table {
         let mut table = Self::default();
         for path in paths {
             let text = std::fs::read_to_string(&path)?;
-            let file: File = serde_norway::from_str(&text).with_context(|| path.display().to_string())?;
+            // As JSON, in which the steps of a row are members and no tags.
+            let json: Value = serde_norway::from_str(&text).with_context(|| path.display().to_string())?;
+            let file: File = serde_json::from_value(json).with_context(|| path.display().to_string())?;
             table.facts.extend(file.facts);
             table.rows.extend(file.rows);
             table.answers.extend(file.answers);
+            table.vectors.extend(file.vectors);
             for (name, stage) in file.stages {
                 ensure!(!table.stages.contains_key(&name), "there are two stages `{name}`");
                 table.stages.insert(name, stage);
@@ -327,6 +336,10 @@ impl Table {
         }
         table.stages.entry(plain()).or_default();
         table.check()?;
+        let vectors = Vectors::new(&table.vectors)?;
+        for row in &mut table.rows {
+            row.expand(&vectors).with_context(|| format!("row `{}`", row.id))?;
+        }
         Ok(table)
     }
 
@@ -385,7 +398,12 @@ impl Table {
             .iter()
             .filter(|row| matches!(&row.facts, Facts::Known(ids) if ids.is_empty()))
             .map(|row| format!("row `{}` shows no fact and does not say so", row.id));
-        unshown.chain(unknown).chain(empty).collect()
+        let silent = self
+            .rows
+            .iter()
+            .filter(|row| row.see.is_empty())
+            .map(|row| format!("row `{}` does not say what must be seen", row.id));
+        unshown.chain(unknown).chain(empty).chain(silent).collect()
     }
 }
 
@@ -398,6 +416,19 @@ pub(crate) fn otherwise() -> Answer {
 }
 
 impl Row {
+    /// Puts bytes in the places of what stands for them.
+    fn expand(&mut self, vectors: &Vectors<'_>) -> anyhow::Result<()> {
+        let requests = self.steps.iter_mut().filter_map(|step| match step {
+            Step::Request(request) | Step::Open(request) => request.probe.as_mut(),
+            _ => None,
+        });
+        let programs = self.root.iter_mut().chain([&mut self.probe]).chain(requests);
+        for operation in programs.flat_map(BTreeMap::values_mut).flatten() {
+            vectors.expand(operation)?;
+        }
+        Ok(())
+    }
+
     /// The plugin configuration.
     pub fn configuration(&self) -> String {
         self.root.as_ref().map_or_else(String::new, |root| self.script(root))
@@ -441,25 +472,28 @@ impl Request {
         lines
     }
 
-    /// The body: a text, or `{ repeat, times }`.
+    /// The body.
     pub(crate) fn body_bytes(&self) -> Vec<u8> {
-        match &self.body {
-            Some(Value::String(text)) => unescaped(text),
-            Some(Value::Object(one)) => repeated(one),
-            _ => Vec::new(),
-        }
+        self.body.as_ref().map(bytes).unwrap_or_default()
     }
 }
 
-fn repeated(one: &Map<String, Value>) -> Vec<u8> {
-    let times = one.get("times").and_then(Value::as_u64).unwrap_or_default();
-    let text = one.get("repeat").and_then(Value::as_str).unwrap_or_default();
-    text.as_bytes().repeat(usize::try_from(times).unwrap_or_default())
+/// The bytes of a text in which `\xNN` is a byte, or of `{ repeat, times }`.
+fn bytes(value: &Value) -> Vec<u8> {
+    match value {
+        Value::String(text) => unescaped(text),
+        Value::Object(one) => {
+            let times = one.get("times").and_then(Value::as_u64).unwrap_or_default();
+            let text = one.get("repeat").and_then(Value::as_str).unwrap_or_default();
+            text.as_bytes().repeat(usize::try_from(times).unwrap_or_default())
+        }
+        _ => Vec::new(),
+    }
 }
 
-pub(crate) fn pairs(list: &[(String, String)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(crate) fn pairs(list: &[(String, Value)]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let pairs = list.iter();
     pairs
-        .map(|(name, value)| (name.clone().into_bytes(), unescaped(value)))
+        .map(|(name, value)| (name.clone().into_bytes(), bytes(value)))
         .collect()
 }

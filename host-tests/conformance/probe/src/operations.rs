@@ -372,7 +372,7 @@ fn all(map: u32, name: &[u8]) -> String {
     let pairs = pairs::read(&given).unwrap_or_default();
     let values = pairs.iter().filter(|(found, _)| found == name);
     let values: Vec<_> = values.map(|(_, value)| quoted(value)).collect();
-    format!("{} {}", status.name(), values.join(" | "))
+    format!("{} {}", status.name(), or_none(values.join(" | ")))
 }
 
 /// The names that begin like this, in their order.
@@ -381,7 +381,11 @@ fn names(map: u32, prefix: &[u8]) -> String {
     let pairs = pairs::read(&given).unwrap_or_default();
     let names = pairs.iter().filter(|(name, _)| name.starts_with(prefix));
     let names: Vec<_> = names.map(|(name, _)| name.escape_ascii().to_string()).collect();
-    format!("{} {}", status.name(), names.join(" "))
+    format!("{} {}", status.name(), or_none(names.join(" ")))
+}
+
+fn or_none(text: String) -> String {
+    if text.is_empty() { "none".to_owned() } else { text }
 }
 
 fn set_many(map: u32, total: i64) -> Status {

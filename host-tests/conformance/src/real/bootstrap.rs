@@ -56,6 +56,9 @@ pub(super) fn bootstrap(table: &Table, module: &Path, rows: &[&Row], peers: Peer
         let listener = listener(&name, table.stage(row), row, module);
         listeners.entry(name).or_insert(listener);
     }
+    // The peer again, but with one request at a time.
+    let mut narrow = cluster("narrow", Some(peers.peer));
+    narrow["circuit_breakers"] = json!({ "thresholds": [{ "max_connections": 1, "max_pending_requests": 1 }] });
     let mut root = json!({
         "admin": { "address": address(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))) },
         "static_resources": {
@@ -65,6 +68,7 @@ pub(super) fn bootstrap(table: &Table, module: &Path, rows: &[&Row], peers: Peer
                 cluster("peer", Some(peers.peer)),
                 cluster("refused", Some(peers.refused)),
                 cluster("empty", None),
+                narrow,
             ],
         },
     });

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use envoy_e2e::{Connection, KeepAlive, Reply};
+use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -99,7 +100,7 @@ impl Client {
         Ok(connection.write(&chunk).await?)
     }
 
-    pub(super) async fn end(&mut self, trailers: &[(String, String)]) -> anyhow::Result<()> {
+    pub(super) async fn end(&mut self, trailers: &[(String, Value)]) -> anyhow::Result<()> {
         let mut rest = b"0\r\n".to_vec();
         for (name, value) in pairs(trailers) {
             rest.extend([&name[..], b": ", &value, b"\r\n"].concat());
