@@ -6,6 +6,7 @@ use crate::script::{Script, play, run};
 use crate::{host, state};
 
 const REQUEST_HEADERS: u32 = 0;
+const VM_CONFIGURATION: u32 = 6;
 const PLUGIN_CONFIGURATION: u32 = 7;
 
 unsafe extern "C" {
@@ -28,21 +29,21 @@ extern "C" fn proxy_on_context_create(context: u32, root: u32) {
     run(context, "context_create", &[]);
 }
 
-/// The script of a root context is there from its first callback on.
+/// A script for this callback alone is the VM configuration.
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_vm_start(context: u32, _size: u32) -> u32 {
-    read_configuration(context);
+    read_script(context, VM_CONFIGURATION);
     run(context, "vm_start", &[]).unwrap_or(1)
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_configure(context: u32, _size: u32) -> u32 {
-    read_configuration(context);
+    read_script(context, PLUGIN_CONFIGURATION);
     run(context, "configure", &[]).unwrap_or(1)
 }
 
-fn read_configuration(context: u32) {
-    let (_, configuration) = host::buffer(PLUGIN_CONFIGURATION, 0, usize::MAX);
+fn read_script(context: u32, buffer: u32) {
+    let (_, configuration) = host::buffer(buffer, 0, usize::MAX);
     if let Some(script) = Script::parse(&configuration) {
         state::with(|state| state.scripts.insert(context, script));
     }

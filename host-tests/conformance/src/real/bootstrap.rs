@@ -81,12 +81,11 @@ pub(super) fn bootstrap(table: &Table, module: &Path, rows: &[&Row], peers: Peer
 }
 
 fn listener(name: &str, stage: &Stage, row: &Row, module: &Path) -> Value {
-    let mut filters = stage.envoy.before.clone();
-    filters.push(json!({
-        "name": "probe",
-        "typed_config": { "@type": WASM, "config": plugin(name, stage, row, module) },
-    }));
-    filters.extend(stage.envoy.behind.clone());
+    let own = plugin(name, stage, row, module);
+    let around = |filters: &[Value]| filters.iter().map(|filter| another(filter, &own)).collect::<Vec<_>>();
+    let mut filters = around(&stage.envoy.before);
+    filters.push(probe("probe", &own));
+    filters.extend(around(&stage.envoy.behind));
     filters.push(json!({ "name": "envoy.filters.http.router", "typed_config": { "@type": ROUTER } }));
 
     let mut route = json!({ "match": { "prefix": "/" }, "route": { "cluster": "upstream", "timeout": "20s" } });
@@ -137,6 +136,23 @@ fn listener(name: &str, stage: &Stage, row: &Row, module: &Path) -> Value {
     }
     json_patch::merge(&mut listener, &or_nothing(&stage.envoy.listener));
     listener
+}
+
+fn probe(name: &str, plugin: &Value) -> Value {
+    json!({ "name": name, "typed_config": { "@type": WASM, "config": plugin } })
+}
+
+/// A filter as it is, or, of `{ probe: { name, vm_id } }`, the probe once more.
+fn another(filter: &Value, own: &Value) -> Value {
+    let Some(name) = filter["probe"]["name"].as_str() else {
+        return filter.clone();
+    };
+    let mut plugin = own.clone();
+    plugin["name"] = name.into();
+    if let Some(vm_id) = filter["probe"]["vm_id"].as_str() {
+        plugin["vm_config"]["vm_id"] = vm_id.into();
+    }
+    probe(name, &plugin)
 }
 
 fn plugin(name: &str, stage: &Stage, row: &Row, module: &Path) -> Value {

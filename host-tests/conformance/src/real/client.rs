@@ -122,7 +122,9 @@ impl Client {
 
     pub(super) async fn answered(&mut self, within: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + within;
-        let slot = Arc::clone(&self.last()?.slot);
+        let last = self.last()?;
+        last.read(Vec::new());
+        let slot = Arc::clone(&last.slot);
         while slot.get().is_none() {
             if Instant::now() > deadline {
                 bail!("there is no answer");
