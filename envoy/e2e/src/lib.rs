@@ -7,6 +7,7 @@ mod client;
 mod keep_alive;
 mod message;
 mod traffic;
+mod versions;
 mod world;
 
 pub use client::{Connection, Reply};
@@ -14,4 +15,5 @@ pub use envoy_run::now;
 pub use keep_alive::KeepAlive;
 pub use message::Message;
 pub use traffic::{Sample, Traffic};
+pub use versions::Feature;
 pub use world::{EVENTS_KEY, EVENTS_PATH, Setup, World, base_config, bootstrap_between, module, with_keys};

@@ -22,6 +22,7 @@ mod prometheus;
 mod recorded;
 mod scripted;
 mod server;
+mod version;
 
 pub use bootstrap::{Bootstrap, TENANT_EVENTS};
 pub use clock::now;
@@ -32,3 +33,4 @@ pub use process::{Envoy, Options, StartError, envoy_binary};
 pub use prometheus::{Prometheus, Rule, Series, promtool};
 pub use recorded::{Recorded, latin1};
 pub use scripted::{By, ByPath, ByTenant, IdentityProvider, Scripted, TenantManager};
+pub use version::envoy_version;
