@@ -4,13 +4,16 @@
 //! The tests need `envoy/fetch.sh` and `make wasm` to have run; they say so when not.
 
 mod client;
+mod crash;
 mod keep_alive;
+pub mod live;
 mod message;
 mod traffic;
 mod versions;
 mod world;
 
 pub use client::{Connection, Reply};
+pub use crash::{CRASH, CRASHING_CONFIG, Callback, crashing};
 pub use envoy_run::now;
 pub use keep_alive::KeepAlive;
 pub use message::Message;
