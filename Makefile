@@ -59,7 +59,7 @@ need = missing=0; $(foreach tool,$(1),{ $(probe_$(tool)); } >/dev/null 2>&1 || \
 
 .PHONY: help
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
 .PHONY: demo
 demo: demo-tools wasm envoy ## a real Envoy enforces tenancy before your eyes (ONCE=1: exit after the table)
@@ -73,6 +73,10 @@ test: test-tools wasm envoy redis prometheus ## all tests, in the tiny Envoy and
 .PHONY: test-counts
 test-counts: test-tools wasm envoy redis prometheus ## all tests, then commit-ready counts in .ci/test-counts
 	@exec python3 .ci/test.py --write-counts
+
+.PHONY: e2e-matrix
+e2e-matrix: test-tools wasm prometheus ## the tests on the real Envoy, on every minor version there is (VERSIONS="1.36.4 …": on these)
+	@exec python3 .ci/matrix.py $(VERSIONS)
 
 .PHONY: check
 check: check-tools check-scripts check-format check-lints check-purity check-docs check-dependencies check-fuzz ## formatting, lints, docs, dependencies, the inputs of the fuzzers
