@@ -172,7 +172,8 @@ fuzz-target:
 
 # With --target the flags are for what is fuzzed only, not for build scripts.
 .PHONY: fuzz-build
-fuzz-build: export RUSTFLAGS := $(FUZZ_FLAGS)
+fuzz-build: export FUZZ_FLAGS := $(FUZZ_FLAGS)
+fuzz-build: export RUSTC_WRAPPER := $(CURDIR)/host-tests/fuzz/rustc
 fuzz-build: fuzz-tools
 	@cargo build --locked --profile fuzz -p tenant-policy-fuzz --bins --target "$$(rustc --print host-tuple)"
 
