@@ -17,6 +17,7 @@ use crate::module::Plugin;
 use crate::node::{Foreign, Node, Options};
 use crate::shared::{Queues, SharedData};
 use crate::signature;
+use crate::tally::Tally;
 
 /// What happens to a worker whose VM has died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -314,7 +315,7 @@ impl Builder {
             properties: self.properties,
             streams: BTreeMap::new(),
             callouts: Vec::new(),
-            hostcalls: BTreeMap::new(),
+            hostcalls: Tally::default(),
         };
         TinyEnvoy::start(plugin, node, self.workers, self.failure_policy)
     }

@@ -141,7 +141,7 @@ impl TinyEnvoy {
         &mut self,
         id: StreamId,
         side: Side,
-        name: &str,
+        name: &'static str,
         arguments: impl FnOnce(u32) -> P,
     ) -> Verdict {
         let context = self.node.lock().stream(id).context;
@@ -168,7 +168,7 @@ impl TinyEnvoy {
         &mut self,
         vm: VmRef,
         context: u32,
-        name: &str,
+        name: &'static str,
         arguments: P,
     ) -> Result<(), Died> {
         self.callback::<P, ()>(vm, context, name, arguments).map(|_| ())
@@ -179,7 +179,7 @@ impl TinyEnvoy {
         &mut self,
         vm: VmRef,
         context: u32,
-        name: &str,
+        name: &'static str,
         arguments: P,
     ) -> Result<Option<R>, Died> {
         if !self.is_running(vm) {

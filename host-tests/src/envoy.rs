@@ -20,9 +20,6 @@ use crate::worker::{Serving, Vm, VmRef};
 /// More events than a world has reason for without time passing.
 const MOST_EVENTS_AT_ONCE: u32 = 1_000_000;
 
-/// Room in the number of a stream for the worker that it arrived at in a thread of its own.
-const LANE_BITS: u32 = 16;
-
 /// The longest that [`RequestBuilder::run`] waits, in virtual time.
 const LONGEST_DECISION: Duration = Duration::from_secs(60);
 
@@ -178,7 +175,7 @@ impl TinyEnvoy {
         self.last_stream += 1;
         // What a stream is called does not depend on the schedule.
         let lane = self.seat.as_ref().map_or(0, |seat| seat.worker as u64 + 1);
-        let id = StreamId(self.last_stream << LANE_BITS | lane);
+        let id = StreamId::new(self.last_stream, lane);
         if headers.get("x-forwarded-proto").is_none() {
             headers.add("x-forwarded-proto", "http");
         }
@@ -252,9 +249,7 @@ impl TinyEnvoy {
             self.point(|| Op::new("delivery", Place::Inbox(worker), Access::Read));
         }
         let mut node = self.node.lock();
-        let Node { agenda, streams, .. } = &mut *node;
-        let is_ours = |event: &Event| worker.is_none_or(|worker| event.worker(streams) == worker);
-        let (at, event) = agenda.next(until, is_ours)?;
+        let (at, event) = node.agenda.next(until, worker)?;
         Some((at.max(node.clock.elapsed()), event))
     }
 
@@ -275,7 +270,7 @@ impl TinyEnvoy {
     pub fn decide(&mut self, stream: StreamId) -> Outcome {
         self.settle();
         let until = self.elapsed() + LONGEST_DECISION;
-        while self.outcome(stream) == Outcome::Pending {
+        while self.is_pending(stream) && !self.is_finished(stream) {
             let Some((at, event)) = self.next_due(until) else {
                 break;
             };
@@ -300,6 +295,12 @@ impl TinyEnvoy {
             Event::Drained { worker, number } => self.drain(worker, number..number + 1),
             Event::UpstreamUnreachable { stream } => self.upstream_is_unreachable(stream),
         }
+    }
+
+    /// Whether a stream is neither forwarded completely nor answered, which is quicker to say than what
+    /// has become of it.
+    pub fn is_pending(&self, stream: StreamId) -> bool {
+        self.node.lock().stream(stream).is_pending()
     }
 
     /// What has become of a stream.
@@ -344,11 +345,11 @@ impl TinyEnvoy {
         let pending = node
             .streams
             .iter()
-            .filter(|(_, stream)| !stream.finished && stream.outcome() == Outcome::Pending);
+            .filter(|(_, stream)| !stream.finished && stream.is_pending());
         pending.map(|(id, _)| *id).collect()
     }
 
-    /// All streams there have been, in the order in which each worker got them.
+    /// All streams there have been and that were not forgotten, in the order in which each worker got them.
     pub fn streams(&self) -> Vec<StreamId> {
         self.node.lock().streams.keys().copied().collect()
     }
@@ -420,12 +421,12 @@ impl TinyEnvoy {
 
     /// How often each hostcall was made, by all VMs.
     pub fn hostcalls(&self) -> BTreeMap<&'static str, u64> {
-        self.node.lock().hostcalls.clone()
+        self.node.lock().hostcalls.all()
     }
 
     /// How often each hostcall was made in the callbacks of one stream.
     pub fn hostcalls_of(&self, stream: StreamId) -> BTreeMap<&'static str, u64> {
-        self.node.lock().stream(stream).hostcalls.clone()
+        self.node.lock().stream(stream).hostcalls.all()
     }
 
     /// The Wasm instructions that the callbacks of one stream took, as wasmtime counts fuel.

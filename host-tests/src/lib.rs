@@ -41,12 +41,14 @@
 //!   logs.
 //! * Filter state that lasts for a pass or for the request, as the plugin has declared it; internal
 //!   redirects ([`Builder::internal_redirects`]), which send a request through the plugin again.
-//! * The foreign function `verify_signature` ([`signature`]), on aws-lc.
+//! * The foreign function `verify_signature` (by [`native_signature`]), on aws-lc.
 //! * Workers run one after the other, callback by callback; or, by an [`Explorer`], interleaved like
 //!   threads, one overtaking the other before any hostcall on what they share, under every schedule;
 //!   or, by [`TinyEnvoy::burst`], under one schedule drawn from a seed, and the world goes on.
 //! * One virtual clock. Nothing sleeps, all randomness comes from a seed, and nothing is shared
 //!   between two worlds but the compiled module.
+//! * Worlds of any length: what is over can be forgotten ([`TinyEnvoy::forget_finished`],
+//!   [`TinyEnvoy::take_logs`], [`TinyEnvoy::take_callouts`]).
 //!
 //! # Not modelled
 //!
@@ -71,6 +73,8 @@
 //! A hostcall of the ABI that is not modelled panics, and with it the test that made it. An import
 //! that does not exist at all fails [`Builder::start`] by its name.
 
+#![warn(missing_docs)]
+
 mod abi;
 mod builder;
 mod callbacks;
@@ -80,6 +84,7 @@ mod envoy;
 mod exclusive;
 mod filter_chain;
 mod filter_state;
+mod forget;
 mod headers;
 mod interleave;
 mod local_reply;
@@ -93,10 +98,16 @@ mod request;
 mod shared;
 mod signature;
 mod stream;
+mod tally;
 mod update;
 mod upstream;
 mod watch;
 mod worker;
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 pub use crate::abi::Status;
 pub use crate::builder::{Builder, FailurePolicy, StartError};

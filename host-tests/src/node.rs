@@ -14,6 +14,7 @@ use crate::log::{Level, LogLine};
 use crate::metrics::Stats;
 use crate::shared::{Queues, SharedData};
 use crate::stream::{Stream, StreamId};
+use crate::tally::Tally;
 use crate::worker::VmRef;
 
 /// From the argument of a foreign function to its result or a status.
@@ -132,7 +133,7 @@ pub(crate) struct Node {
     pub(crate) properties: HashMap<Vec<u8>, Vec<u8>>,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
     pub(crate) callouts: Vec<Callout>,
-    pub(crate) hostcalls: BTreeMap<&'static str, u64>,
+    pub(crate) hostcalls: Tally,
 }
 
 impl fmt::Debug for Node {
@@ -148,13 +149,13 @@ impl Node {
     /// Plans something for `delay` from now.
     pub(crate) fn plan(&mut self, delay: Duration, event: Event) {
         let at = self.clock.elapsed() + delay;
-        self.agenda.plan(at, event);
+        let worker = event.worker(&self.streams);
+        self.agenda.plan(at, worker, event);
     }
 
     pub(crate) fn stream(&mut self, id: StreamId) -> &mut Stream {
-        self.streams
-            .get_mut(&id)
-            .expect("streams are kept until the world ends")
+        let stream = self.streams.get_mut(&id);
+        stream.unwrap_or_else(|| panic!("{id:?} is none of this world, or was forgotten"))
     }
 }
 

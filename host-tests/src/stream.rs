@@ -1,15 +1,38 @@
 //! Streams: one request and its response, and how far each has come.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::fmt;
 
 use crate::cluster::{PeerRequest, PeerResponse};
 use crate::filter_state::FilterState;
 use crate::headers::HeaderMap;
+use crate::tally::Tally;
 use crate::worker::VmRef;
 
 /// Names a stream within its world.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub(crate) u64);
+
+/// Room in the name of a stream for the worker that it arrived at in a thread of its own.
+const LANE_BITS: u32 = 16;
+
+impl StreamId {
+    /// For the world's stream of this number, in the lane of a worker that runs interleaved, or in 0.
+    pub(crate) fn new(number: u64, lane: u64) -> Self {
+        Self(number << LANE_BITS | lane)
+    }
+}
+
+/// `3`, or `3 of worker 1` for one that arrived while workers ran interleaved.
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = self.0 >> LANE_BITS;
+        match (self.0 - (number << LANE_BITS)).checked_sub(1) {
+            None => write!(f, "StreamId({number})"),
+            Some(worker) => write!(f, "StreamId({number} of worker {worker})"),
+        }
+    }
+}
 
 /// What has become of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,7 +199,7 @@ pub(crate) struct Stream {
     pub(crate) redirects: u32,
     /// The next pass of the request, once the upstream has redirected it.
     pub(crate) next_pass: Option<StreamId>,
-    pub(crate) hostcalls: BTreeMap<&'static str, u64>,
+    pub(crate) hostcalls: Tally,
     pub(crate) fuel: u64,
 }
 
@@ -207,7 +230,7 @@ impl Stream {
             filter_state: FilterState::default(),
             redirects: 0,
             next_pass: None,
-            hostcalls: BTreeMap::new(),
+            hostcalls: Tally::default(),
             fuel: 0,
         }
     }
@@ -235,6 +258,12 @@ impl Stream {
             body: sent.body.clone(),
             trailers: sent.trailers.clone(),
         })
+    }
+
+    /// Neither forwarded completely nor answered, and not gone.
+    pub(crate) fn is_pending(&self) -> bool {
+        let is_answered = self.local_reply.is_some() && self.response.sent.started;
+        !is_answered && !self.request.sent.complete && !self.gone
     }
 
     pub(crate) fn outcome(&self) -> Outcome {

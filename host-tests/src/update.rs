@@ -11,6 +11,9 @@ use crate::node::Event;
 use crate::stream::StreamId;
 use crate::worker::Serving;
 
+/// What an access log says of a stream whose connection was closed at the end of a drain.
+const CLOSED_BY_DRAIN: &str = "downstream_local_disconnect(filter_chain_is_being_removed)";
+
 impl TinyEnvoy {
     /// Gives the plugin another configuration, as Envoy does when a listener is updated whose plugin
     /// keeps its `vm_id`, VM configuration and code.
@@ -113,7 +116,12 @@ impl TinyEnvoy {
     /// What a worker still has of old configurations ends.
     pub(crate) fn drain(&mut self, worker: usize, numbers: Range<u64>) {
         for id in self.open_under(worker, &numbers) {
-            self.node.lock().stream(id).gone = true;
+            {
+                let mut node = self.node.lock();
+                let stream = node.stream(id);
+                stream.gone = true;
+                stream.details = Some(CLOSED_BY_DRAIN.to_owned());
+            }
             self.finish(id);
         }
         let guest = self.vm(worker).data_mut();

@@ -71,7 +71,13 @@ impl TinyEnvoy {
     }
 
     pub(crate) fn upstream_is_unreachable(&mut self, stream: StreamId) {
-        if self.node.lock().stream(stream).is_answered {
+        if self
+            .node
+            .lock()
+            .streams
+            .get(&stream)
+            .is_none_or(|stream| stream.is_answered)
+        {
             return;
         }
         self.reply(
@@ -84,9 +90,10 @@ impl TinyEnvoy {
 
     pub(crate) fn upstream_answers(&mut self, id: StreamId, response: PeerResponse, ending: Ending) {
         {
-            let mut node = self.node.lock();
-            let stream = node.stream(id);
-            if stream.finished || stream.local_reply.is_some() || stream.is_answered {
+            let node = self.node.lock();
+            // Whoever left before the answer may be forgotten by now.
+            let stream = node.streams.get(&id);
+            if stream.is_none_or(|stream| stream.finished || stream.local_reply.is_some() || stream.is_answered) {
                 return;
             }
         }

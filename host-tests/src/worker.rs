@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Extern, Instance, Memory, Store, TypedFunc, WasmParams, WasmResults};
+use wasmtime::{Func, Instance, Memory, Store, TypedFunc, WasmParams, WasmResults};
 
 use crate::abi::Unmodelled;
 use crate::cluster::PeerResponse;
@@ -105,9 +105,9 @@ impl Guest {
     pub(crate) fn count(&self, name: &'static str) {
         let stream = self.contexts.get(&self.current);
         let mut node = self.node.lock();
-        *node.hostcalls.entry(name).or_default() += 1;
+        node.hostcalls.count(name);
         if let Some((stream, _)) = stream {
-            *node.stream(*stream).hostcalls.entry(name).or_default() += 1;
+            node.stream(*stream).hostcalls.count(name);
         }
     }
 
@@ -142,6 +142,8 @@ pub(crate) struct Serving {
 pub(crate) struct Vm {
     store: Store<Guest>,
     instance: Instance,
+    /// The exports that have been looked for, `None` where there is none of that name.
+    functions: HashMap<&'static str, Option<Func>>,
     pub(crate) loaded_at: Duration,
     pub(crate) serving: Serving,
     /// Why the VM died, if it did.
@@ -219,13 +221,14 @@ impl Vm {
         let mut vm = Self {
             store,
             instance,
+            functions: HashMap::new(),
             loaded_at,
             serving,
             death: None,
         };
         for name in ["_initialize", "_start"] {
-            if vm.exports(name) {
-                vm.call::<(), ()>(0, name, ()).map_err(|Died| vm.cause())?;
+            if let Some(function) = vm.function(name) {
+                vm.call::<(), ()>(0, name, &function, ()).map_err(|Died| vm.cause())?;
                 break;
             }
         }
@@ -286,27 +289,32 @@ impl Vm {
     pub(crate) fn callback<P: WasmParams, R: WasmResults>(
         &mut self,
         context: u32,
-        name: &str,
+        name: &'static str,
         arguments: P,
     ) -> Result<Option<R>, Died> {
         if self.death.is_some() {
             return Err(Died);
         }
-        if !self.exports(name) {
+        let Some(function) = self.function(name) else {
             return Ok(None);
-        }
-        self.call(context, name, arguments).map(Some)
+        };
+        self.call(context, name, &function, arguments).map(Some)
     }
 
-    fn call<P: WasmParams, R: WasmResults>(&mut self, context: u32, name: &str, arguments: P) -> Result<R, Died> {
+    fn call<P: WasmParams, R: WasmResults>(
+        &mut self,
+        context: u32,
+        name: &str,
+        function: &Func,
+        arguments: P,
+    ) -> Result<R, Died> {
         let guest = self.store.data_mut();
         guest.current = context;
         guest.effective = 0;
         let fuel = guest.node.lock().options.fuel_per_call;
         self.store.set_fuel(fuel).expect("the engine counts fuel");
-        let result = self
-            .instance
-            .get_typed_func::<P, R>(&mut self.store, name)
+        let result = function
+            .typed::<P, R>(&self.store)
             .and_then(|function| function.call(&mut self.store, arguments));
         let left = self.store.get_fuel().expect("the engine counts fuel");
         let guest = self.store.data();
@@ -327,8 +335,10 @@ impl Vm {
         })
     }
 
-    fn exports(&mut self, name: &str) -> bool {
-        matches!(self.instance.get_export(&mut self.store, name), Some(Extern::Func(_)))
+    fn function(&mut self, name: &'static str) -> Option<Func> {
+        let Self { store, instance, .. } = self;
+        let look = || instance.get_func(store, name);
+        *self.functions.entry(name).or_insert_with(look)
     }
 
     fn cause(&self) -> String {

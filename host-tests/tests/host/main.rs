@@ -4,6 +4,7 @@ mod bodies;
 mod bursts;
 mod callouts;
 mod closing;
+mod forgetting;
 mod headers;
 mod interleaving;
 mod passes;

@@ -36,6 +36,13 @@ fn told() -> Probe {
             "request_headers",
             "(call $note @'request' (local.get $context)) (i32.const 1)",
         )
+        .on(
+            "log",
+            &format!(
+                "(if (i32.eqz (call $get_property @'response\\0code_details' {RETURNED}))
+                   (then (call $tell @'details')))"
+            ),
+        )
         .on("done", "(call $note @'done' (local.get $context)) (i32.const 1)")
         .on("delete", "(call $note @'delete' (local.get $context))")
 }
@@ -135,7 +142,11 @@ fn connections_that_are_open_at_the_end_of_a_drain_are_closed() {
     assert_eq!(envoy.outcome(old), Outcome::Gone);
     assert_eq!(envoy.cut(old), None, "not by the plugin");
     assert_eq!(envoy.pending(), [new]);
-    assert_eq!(since(&envoy, &mut seen), ["done 2", "delete 2", "done 1", "delete 1"]);
+    let details = "details downstream_local_disconnect(filter_chain_is_being_removed)";
+    assert_eq!(
+        since(&envoy, &mut seen),
+        [details, "done 2", "delete 2", "done 1", "delete 1"]
+    );
     envoy.advance(MINUTE);
     assert_eq!(since(&envoy, &mut seen), [""; 0], "once");
 }
@@ -152,13 +163,13 @@ fn a_configuration_that_is_still_drained_is_taken_up_where_it_was_left() {
     assert_eq!(since(&envoy, &mut seen), ["stream of 1", "request 4"]);
     envoy.advance(MINUTE / 2);
     assert_eq!(envoy.outcome(first), Outcome::Gone);
-    assert_eq!(since(&envoy, &mut seen), ["done 2", "delete 2"]);
+    assert_eq!(since(&envoy, &mut seen)[1..], ["done 2", "delete 2"]);
     envoy.advance(MINUTE / 2);
     assert_eq!(since(&envoy, &mut seen), ["done 3", "delete 3"]);
     envoy.update("a").expect("an update");
     envoy.drained();
     assert_eq!(
-        since(&envoy, &mut seen),
+        since(&envoy, &mut seen)[1..],
         ["done 4", "delete 4"],
         "nothing but the connections"
     );
