@@ -9,7 +9,7 @@ use tenantgate_sim::{generate, world};
 use tiny_envoy::Plugin;
 
 /// The seeds that are played every time.
-const SEEDS: std::ops::Range<u64> = 1..25;
+const SEEDS: std::ops::Range<u64> = 1..101;
 
 /// What must happen in them, and how often at least. A generator that does not get there any more proves
 /// nothing.
