@@ -12,15 +12,18 @@ pub const LEEWAY: f64 = 60.0;
 /// A JSON object without duplicate members at any depth.
 #[must_use]
 pub fn object(text: &[u8]) -> Option<Map<String, Value>> {
-    let Members(written) = serde_json::from_slice(text).ok()?;
-    let value = serde_json::from_slice(text).ok()?;
-    if written != members(&value) {
-        return None;
-    }
-    match value {
+    match document(text)? {
         Value::Object(members) => Some(members),
         _ => None,
     }
+}
+
+/// A JSON document without duplicate members at any depth.
+#[must_use]
+pub fn document(text: &[u8]) -> Option<Value> {
+    let Members(written) = serde_json::from_slice(text).ok()?;
+    let value = serde_json::from_slice(text).ok()?;
+    (written == members(&value)).then_some(value)
 }
 
 /// How many members a text has in all its objects, equal names counted each.

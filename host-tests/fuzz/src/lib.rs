@@ -2,15 +2,20 @@
 //! a second time.
 
 pub mod claims;
+pub mod event;
+pub mod head;
+pub mod json;
+pub mod metadata;
+pub mod record;
 pub mod token;
+mod world;
 
-use std::cell::{Cell, RefCell};
+pub use world::World;
 
 use serde_json::Value;
-use tenant_policy::config::{Config, Environment, Plugin, compile};
+use tenant_policy::config::{Environment, Plugin, compile};
 use tenant_policy::engine::Engine;
 use tenant_policy::flow::{Forward, RequestFlow, Step};
-use tenant_policy::node::{Node, SignatureCheck};
 use tenant_policy::request::{Field, RequestHead};
 use tenant_policy::scope::Edit;
 
@@ -26,37 +31,6 @@ pub const AUDIENCE: &str = "api";
 /// With what the ids of its tenants begin.
 pub const TENANTS: &str = "t-";
 
-/// A node without a host.
-#[derive(Debug, Default)]
-pub struct World {
-    /// What has passed since [`NOW`], in milliseconds.
-    pub passed_ms: Cell<u64>,
-    /// The dynamic metadata of the request.
-    pub metadata: RefCell<Option<Vec<u8>>>,
-}
-
-impl Node for World {
-    fn realtime_ms(&self) -> u64 {
-        NOW * 1_000 + self.passed_ms.get()
-    }
-
-    fn monotonic_ms(&self) -> u64 {
-        self.passed_ms.get()
-    }
-
-    fn random(&self) -> u32 {
-        0
-    }
-
-    fn verify_signature(&self, _: &SignatureCheck<'_>) -> Option<bool> {
-        None
-    }
-
-    fn dynamic_metadata(&self) -> Option<Vec<u8>> {
-        self.metadata.borrow().clone()
-    }
-}
-
 /// An engine that asks no Tenant Manager, with this `auth`.
 ///
 /// # Panics
@@ -65,13 +39,20 @@ pub fn engine(auth: &Value) -> Engine {
     let mut document = serde_json::json!({ "version": "v1", "enabled": true, "service": "ledger", "auth": auth });
     // One engine per input, so that an input fails by itself or not at all: a small one.
     document["auth"]["token_cache"] = serde_json::json!({ "max_entries": 4 });
+    engine_of(&document)
+}
+
+/// The engine of a whole configuration.
+///
+/// # Panics
+/// When it has a fault or leaves tenancy off, which is a fault of the target.
+pub fn engine_of(document: &Value) -> Engine {
     let compiled =
         compile(document.to_string().as_bytes(), &Environment::default()).expect("a configuration without faults");
     let Plugin::MultiTenant(config) = compiled.plugin else {
         panic!("tenancy is on")
     };
-    let config: Config = *config;
-    Engine::new(config)
+    Engine::new(*config)
 }
 
 /// The tenant in whose name a request for a protected path is forwarded; `None` when it is refused.

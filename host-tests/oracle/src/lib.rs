@@ -7,11 +7,15 @@
 //! * [`spelling`]: other ways to write a path, for tests that need many.
 //! * [`bearer`]: what is a credential.
 //! * [`keys`]: what a broker and a key-value store take a key for.
+//! * [`scoping`]: what becomes of a key, and whose one is.
+//! * [`head`]: what of a request's head may reach the upstream.
 //!
 //! Where the two disagree, the rule decides which of them is wrong.
 
 pub mod bearer;
+pub mod head;
 pub mod keys;
+pub mod scoping;
 pub mod spelling;
 pub mod target;
 pub mod upstream;

@@ -58,7 +58,7 @@ pub fn is_hazardous(target: &[u8]) -> bool {
 }
 
 /// Whether what stands before the query is.
-fn is_hazardous_path(path: &[u8]) -> bool {
+pub(crate) fn is_hazardous_path(path: &[u8]) -> bool {
     let layers = layers(path);
     has_malformed_escape(path)
         || layers.len() > TOO_MANY_LAYERS
