@@ -20,9 +20,6 @@ use crate::worker::{Serving, Vm, VmRef};
 /// More events than a world has reason for without time passing.
 const MOST_EVENTS_AT_ONCE: u32 = 1_000_000;
 
-/// Room in the number of a stream for the worker that it arrived at in a thread of its own.
-const LANE_BITS: u32 = 16;
-
 /// The longest that [`RequestBuilder::run`] waits, in virtual time.
 const LONGEST_DECISION: Duration = Duration::from_secs(60);
 
@@ -178,7 +175,7 @@ impl TinyEnvoy {
         self.last_stream += 1;
         // What a stream is called does not depend on the schedule.
         let lane = self.seat.as_ref().map_or(0, |seat| seat.worker as u64 + 1);
-        let id = StreamId(self.last_stream << LANE_BITS | lane);
+        let id = StreamId::new(self.last_stream, lane);
         if headers.get("x-forwarded-proto").is_none() {
             headers.add("x-forwarded-proto", "http");
         }
@@ -273,7 +270,7 @@ impl TinyEnvoy {
     pub fn decide(&mut self, stream: StreamId) -> Outcome {
         self.settle();
         let until = self.elapsed() + LONGEST_DECISION;
-        while self.is_pending(stream) {
+        while self.is_pending(stream) && !self.is_finished(stream) {
             let Some((at, event)) = self.next_due(until) else {
                 break;
             };

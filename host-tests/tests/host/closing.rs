@@ -155,6 +155,8 @@ fn a_response_that_ends_first_ends_the_stream_and_a_reset_does_so_too() {
     envoy.upstream_responds(whole, Answer::status(413));
     assert!(envoy.is_finished(whole));
     assert_eq!(envoy.response(whole).expect("an answer").status(), 413);
+    envoy.decide(whole);
+    assert_eq!(envoy.elapsed(), Duration::ZERO, "there is nothing to wait for");
     let broken = opened(&mut envoy);
     envoy.upstream_responds(broken, Answer::status(200).unending());
     envoy.upstream_resets(broken);
