@@ -153,8 +153,12 @@ impl<'a> World<'a> {
 
     fn run(&mut self) -> Result<(), Fault> {
         for timed in &self.script.ops {
-            if !timed.rushed || self.now_ms() < timed.at_ms {
+            if !timed.rushed {
                 self.passes_until(timed.at_ms)?;
+            } else if self.now_ms() < timed.at_ms {
+                // What falls due in this very millisecond stays due.
+                self.passes_until(timed.at_ms - 1)?;
+                self.envoy.stall(Duration::from_millis(1));
             }
             self.does(&timed.op)?;
         }
@@ -306,7 +310,12 @@ impl<'a> World<'a> {
     fn observe(&mut self, span: Span) -> Result<(), Fault> {
         self.takes_calls(span)?;
         let now_ms = self.now_ms();
+        let is_settled = self
+            .envoy
+            .next_event_at()
+            .is_none_or(|next| next > self.envoy.elapsed());
         self.model.delivers(now_ms, span);
+        self.model.settles(span, is_settled);
         let mut decided = Vec::new();
         let mut index = 0;
         while let Some(id) = self.pending.get(index).copied() {

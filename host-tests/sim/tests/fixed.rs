@@ -97,7 +97,11 @@ fn nothing_that_must_not_happen_happens_in_a_fixed_set_of_worlds() {
     }
     println!("{tally}");
     for (what, least) in LEAST {
-        assert!(tally.of(what) >= least, "{what}: {} of at least {least}\n{tally}", tally.of(what));
+        assert!(
+            tally.of(what) >= least,
+            "{what}: {} of at least {least}\n{tally}",
+            tally.of(what)
+        );
     }
 }
 
@@ -106,7 +110,10 @@ fn a_seed_gives_the_same_world_again() {
     for seed in [3, 11] {
         let script = generate::script(seed);
         assert_eq!(script, generate::script(seed));
-        let (one, other) = (world::play(&script, plugin(), true), world::play(&script, plugin(), true));
+        let (one, other) = (
+            world::play(&script, plugin(), true),
+            world::play(&script, plugin(), true),
+        );
         assert_eq!(one.story, other.story, "seed {seed}");
         assert_eq!(one.tally, other.tally, "seed {seed}");
     }

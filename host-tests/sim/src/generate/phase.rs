@@ -2,7 +2,7 @@
 
 use super::Generator;
 use crate::config::{DEFAULT_MODULE, ENVIRONMENT, ROUTED_MODULE, SERVICE};
-use crate::script::{Act, Answer, Change, Delivery, Event, EventKey, Keys, KeysAnswer, Op, Saying};
+use crate::script::{Act, Answer, Change, Delivery, Event, EventKey, Keys, KeysAnswer, Op, Saying, Timed};
 use crate::tokens::REMOTE_KEYS;
 
 /// What goes wrong.
@@ -23,6 +23,8 @@ pub(super) enum Phase {
     Events,
     /// Several workers act at the same instant.
     Bursts,
+    /// Several workers act when an answer is there.
+    Races,
     /// Nothing for a long time.
     Idle,
     /// VMs die.
@@ -35,7 +37,7 @@ pub(super) enum Phase {
     Crowd,
 }
 
-const PHASES: [Phase; 18] = [
+const PHASES: [Phase; 20] = [
     Phase::Calm,
     Phase::Outage,
     Phase::Outage,
@@ -49,6 +51,8 @@ const PHASES: [Phase; 18] = [
     Phase::Events,
     Phase::Bursts,
     Phase::Bursts,
+    Phase::Races,
+    Phase::Races,
     Phase::Idle,
     Phase::Deaths,
     Phase::Updates,
@@ -138,6 +142,7 @@ impl Phase {
                 generator.does(Op::Tell(delivery));
             }
             Self::Bursts if generator.happens(12) => generator.burst(),
+            Self::Races if generator.happens(10) => generator.race(),
             Self::Deaths if generator.happens(4) => {
                 let worker = generator.worker();
                 generator.does(Op::Kill(worker));
@@ -317,12 +322,19 @@ impl Generator {
     /// Several workers at one instant, about few tenants.
     fn burst(&mut self) {
         let tenant = self.tenant();
+        let acts = self.acts(&tenant);
+        let schedule = self.rng.u64(..);
+        self.does(Op::Burst { schedule, acts });
+    }
+
+    /// What comes to several workers at once, most of it about one tenant.
+    fn acts(&mut self, tenant: &str) -> Vec<Act> {
         let others = self.tenant();
         let many = self.rng.usize(2..=7);
-        let acts = (0..many)
+        (0..many)
             .map(|_| {
                 let tenant = if self.happens(70) {
-                    tenant.clone()
+                    tenant.to_owned()
                 } else {
                     others.clone()
                 };
@@ -340,9 +352,48 @@ impl Generator {
                     Act::Request(self.request_of(&tenant))
                 }
             })
-            .collect();
-        let schedule = self.rng.u64(..);
-        self.does(Op::Burst { schedule, acts });
+            .collect()
+    }
+
+    /// Requests wait, and when their answer is there several workers act in the same instant.
+    fn race(&mut self) {
+        let tenant = self.tenant();
+        let delay_ms = self.rng.u64(1..40);
+        if self.happens(70) {
+            let answer = if self.happens(75) {
+                Answer::Active(vec![DEFAULT_MODULE.to_owned(), ROUTED_MODULE.to_owned()])
+            } else {
+                Answer::Refused(Some("suspended".to_owned()))
+            };
+            self.does(Op::Manager(Change::Says(tenant.clone(), Saying { answer, delay_ms })));
+        }
+        let mut delivery = self.delivery();
+        delivery.events.truncate(1);
+        for event in &mut delivery.events {
+            event.tenant.clone_from(&tenant);
+        }
+        self.does(Op::Tell(delivery));
+        for _ in 0..self.rng.usize(1..4) {
+            let mut request = self.request_of(&tenant);
+            "/v1/accounts".clone_into(&mut request.path);
+            self.does(Op::Request(request));
+        }
+        let (at_ms, schedule) = (self.now_ms + delay_ms, self.rng.u64(..));
+        self.now_ms = at_ms;
+        let mut acts = self.acts(&tenant);
+        let others = self.setup.workers;
+        for worker in 0..others {
+            if self.happens(70) {
+                let place = self.rng.usize(..=acts.len());
+                acts.insert(place, Act::Settle(worker));
+            }
+        }
+        let op = Op::Burst { schedule, acts };
+        self.ops.push(Timed {
+            at_ms,
+            rushed: true,
+            op,
+        });
     }
 
     /// A request that stays open for a while.
