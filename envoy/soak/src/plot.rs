@@ -67,7 +67,7 @@ fn chart(area: &Area<'_>, report: &Report, (title, unit): (&str, &str), series: 
     area.fill(&WHITE)?;
     let points = || series.iter().flat_map(|(_, _, points)| points);
     let end = points().map(|(at, _)| *at).fold(1.0, f64::max);
-    let top = points().map(|(_, value)| *value).fold(1.0, f64::max) * 1.1;
+    let top = points().map(|(_, value)| *value).fold(1.0, f64::max) * 1.3;
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 20))
         .margin(12)
@@ -95,7 +95,7 @@ fn chart(area: &Area<'_>, report: &Report, (title, unit): (&str, &str), series: 
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(SeriesLabelPosition::UpperRight)
         .background_style(WHITE.mix(0.85))
         .border_style(BLACK.mix(0.3))
         .draw()?;
