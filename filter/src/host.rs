@@ -82,6 +82,7 @@ mod abi {
             size: *mut usize,
         ) -> u32;
         pub(super) fn proxy_continue_stream(stream: u32) -> u32;
+        pub(super) fn proxy_close_stream(stream: u32) -> u32;
         pub(super) fn proxy_set_effective_context(context: u32) -> u32;
         pub(super) fn proxy_get_shared_data(
             key: *const u8,
@@ -112,7 +113,7 @@ pub(crate) const BAD_ARGUMENT: u32 = 2;
 const PARSE_FAILURE: u32 = 4;
 /// Somebody else has written in between.
 pub(crate) const CAS_MISMATCH: u32 = 8;
-/// `proxy_continue_stream`: the request direction.
+/// `proxy_continue_stream` and `proxy_close_stream`: the request direction.
 const REQUEST: u32 = 0;
 /// A compare-and-set value that only a missing key accepts.
 const ONLY_IF_ABSENT: u32 = u32::MAX;
@@ -427,6 +428,12 @@ pub(crate) fn send_local_response(response: &LocalResponse<'_>) -> Result<()> {
 pub(crate) fn continue_request() -> Result<()> {
     // SAFETY: no memory is shared.
     check(unsafe { abi::proxy_continue_stream(REQUEST) })
+}
+
+/// Has the stream of the current context reset in both directions once this call into the VM is over.
+pub(crate) fn close_request() -> Result<()> {
+    // SAFETY: no memory is shared.
+    check(unsafe { abi::proxy_close_stream(REQUEST) })
 }
 
 /// Makes another context of this VM the current one; refused when it is gone.

@@ -14,7 +14,7 @@ use tenant_policy::scope::Edit;
 
 use crate::host::{self, HeaderBlock, LocalResponse, Map, Refused};
 use crate::properties;
-use crate::root::Worker;
+use crate::worker::Worker;
 
 /// The stream of a plugin with `enabled: false`: no callback does anything.
 pub(crate) struct Identity;

@@ -23,10 +23,13 @@ mod host;
 mod http;
 mod metrics;
 mod node;
+mod open;
 mod properties;
 mod root;
 mod signatures;
+mod ticks;
 mod waiting;
+mod worker;
 
 #[allow(
     missing_docs,

@@ -17,6 +17,7 @@ use crate::module::Plugin;
 use crate::node::{Foreign, Node, Options};
 use crate::shared::{Queues, SharedData};
 use crate::signature;
+use crate::tally::Tally;
 
 /// What happens to a worker whose VM has died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,6 +27,9 @@ pub enum FailurePolicy {
     Closed,
     /// The next request loads the VM anew, unless it was loaded less than this long ago.
     Reload(Duration),
+    /// Later requests on that worker are forwarded without the plugin. The one in whose callback the VM
+    /// died is answered 503 all the same.
+    Open,
 }
 
 /// Why a world did not start.
@@ -78,6 +82,7 @@ impl Default for Builder {
                 root_id: Vec::new(),
                 vm_configuration: Vec::new(),
                 plugin_configuration: Vec::new(),
+                drain_time: Duration::from_secs(600),
                 environment: Vec::new(),
                 log_level: Level::Trace,
                 seed: 0,
@@ -101,7 +106,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// The plugin, from a `.wasm` file that is compiled once per process.
+    /// The plugin, from a `.wasm` file. Worlds of the same plugin best share it by [`Self::plugin`].
     #[must_use]
     pub fn wasm(mut self, path: impl AsRef<std::path::Path>) -> Self {
         self.plugin = Some(Plugin::load(path));
@@ -119,6 +124,14 @@ impl Builder {
     #[must_use]
     pub fn config(mut self, text: impl Into<Vec<u8>>) -> Self {
         self.options.plugin_configuration = text.into();
+        self
+    }
+
+    /// How long streams of an old configuration may last after [`TinyEnvoy::update`], as
+    /// `--drain-time-s` says it; ten minutes unless set.
+    #[must_use]
+    pub fn drain_time(mut self, time: Duration) -> Self {
+        self.options.drain_time = time;
         self
     }
 
@@ -302,7 +315,7 @@ impl Builder {
             properties: self.properties,
             streams: BTreeMap::new(),
             callouts: Vec::new(),
-            hostcalls: BTreeMap::new(),
+            hostcalls: Tally::default(),
         };
         TinyEnvoy::start(plugin, node, self.workers, self.failure_policy)
     }

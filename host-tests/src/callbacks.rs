@@ -5,14 +5,25 @@ use wasmtime::{WasmParams, WasmResults};
 use crate::builder::FailurePolicy;
 use crate::envoy::{Death, TinyEnvoy};
 use crate::node::{CalloutEnd, Event};
-use crate::stream::{Side, StreamId};
-use crate::worker::{Deferred, Died, Vm, VmRef};
+use crate::stream::{Cut, Side, StreamId};
+use crate::worker::{Deferred, Died, Serving, Vm, VmRef};
 
 /// The plugin wants this direction to be held.
 const PAUSE: u32 = 1;
 
 /// `BrokenConnection`, what `proxy_get_status` says after a reset.
 const BROKEN_CONNECTION: u32 = 11;
+
+/// Who serves a stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Service {
+    /// The plugin, in a context under this root context.
+    Plugin { root: u32 },
+    /// Nobody: the plugin is left out.
+    Skipped,
+    /// Nobody, and it is answered 503.
+    Refused,
+}
 
 /// What a callback has decided.
 pub(crate) enum Verdict {
@@ -23,35 +34,65 @@ pub(crate) enum Verdict {
 }
 
 impl TinyEnvoy {
-    /// Loads a dead VM anew where the policy says so. `Err` has the response code details.
-    pub(crate) fn revive(&mut self, worker: usize) -> Result<(), &'static str> {
+    /// Who serves the next stream of a worker. A dead VM is loaded anew where the policy says so.
+    pub(crate) fn revive(&mut self, worker: usize) -> Service {
         let vm = &self.vms[&worker];
+        let otherwise = match self.failure_policy {
+            FailurePolicy::Open => Service::Skipped,
+            FailurePolicy::Closed | FailurePolicy::Reload(_) => Service::Refused,
+        };
+        // Where the worker has refused its configuration no VM is loaded for it again.
+        let Some(root) = vm.serving.root else { return otherwise };
         if vm.is_alive() {
-            return Ok(());
+            return Service::Plugin { root };
         }
         let FailurePolicy::Reload(backoff) = self.failure_policy else {
-            return Err("wasm_fail_stream");
+            return otherwise;
         };
         if self.elapsed() < vm.loaded_at + backoff {
-            return Err("wasm_fail_stream");
+            return otherwise;
         }
-        let VmRef { generation, .. } = vm.data().vm;
-        let reloaded = self.load(
-            VmRef {
-                worker,
-                generation: generation + 1,
-            },
-            false,
-        );
-        let mut reloaded = reloaded.map_err(|_| "wasm_fail_stream")?;
-        reloaded.data_mut().seat = self.seat.clone();
-        self.vms.insert(worker, reloaded);
+        let serving = vm.serving.clone();
+        if self.replace(worker, serving).is_err() {
+            return otherwise;
+        }
+        let root = self.vms[&worker].serving.root;
+        root.map_or(otherwise, |root| Service::Plugin { root })
+    }
+
+    /// A VM dies now, as if a callback had trapped: those who wait in it wait for ever, and what has
+    /// already been forwarded is answered 503 when the upstream answers. Later requests of the worker
+    /// are served as the [`FailurePolicy`] says. The number of workers stands for the main thread. A VM
+    /// that is dead stays so.
+    pub fn kill(&mut self, worker: usize) {
+        assert!(worker <= self.workers(), "there is no worker {worker}");
+        if let Some(seat) = &self.seat {
+            assert_eq!(worker, seat.worker, "a step kills its own worker");
+        }
+        let vm = self.vm(worker);
+        if vm.is_alive() {
+            let cause = "killed by the test".to_owned();
+            vm.death = Some(cause.clone());
+            self.deaths.push(Death { worker, cause });
+        }
+    }
+
+    /// Loads a worker's VM anew.
+    pub(crate) fn replace(&mut self, worker: usize, serving: Serving) -> Result<(), String> {
+        let VmRef { generation, .. } = self.vms[&worker].data().vm;
+        let next = VmRef {
+            worker,
+            generation: generation + 1,
+        };
+        let mut loaded = self.load(next, serving, false)?;
+        loaded.data_mut().seat = self.seat.clone();
+        self.vms.insert(worker, loaded);
         Ok(())
     }
 
     /// A callout ends: the root context is told, whoever made the callout.
     pub(crate) fn end_callout(&mut self, vm: VmRef, root: u32, token: u32, end: CalloutEnd) {
-        if !self.is_running(vm) {
+        if !self.is_rooted(vm, root) {
             return;
         }
         let guest = self.vm(vm.worker).data_mut();
@@ -74,21 +115,23 @@ impl TinyEnvoy {
     }
 
     pub(crate) fn tick(&mut self, vm: VmRef, root: u32, setting: u64) {
-        if !self.is_running(vm) || self.vms[&vm.worker].data().tick_setting != setting {
+        let period = |envoy: &Self| {
+            let context = envoy.vms[&vm.worker].data().roots.get(&root)?;
+            (context.tick_setting == setting).then_some(context.tick_period)
+        };
+        if !self.is_running(vm) || period(self).is_none() {
             return;
         }
         if self.notify(vm, root, "proxy_on_tick", root).is_err() {
             return;
         }
-        let guest = self.vms[&vm.worker].data();
-        if guest.tick_setting == setting {
-            let period = guest.tick_period;
+        if let Some(period) = period(self) {
             self.node.lock().plan(period, Event::Tick { vm, root, setting });
         }
     }
 
     pub(crate) fn queue_ready(&mut self, vm: VmRef, root: u32, queue: u32) {
-        if self.is_running(vm) {
+        if self.is_rooted(vm, root) {
             let _told = self.notify(vm, root, "proxy_on_queue_ready", (root, queue));
         }
     }
@@ -98,7 +141,7 @@ impl TinyEnvoy {
         &mut self,
         id: StreamId,
         side: Side,
-        name: &str,
+        name: &'static str,
         arguments: impl FnOnce(u32) -> P,
     ) -> Verdict {
         let context = self.node.lock().stream(id).context;
@@ -125,7 +168,7 @@ impl TinyEnvoy {
         &mut self,
         vm: VmRef,
         context: u32,
-        name: &str,
+        name: &'static str,
         arguments: P,
     ) -> Result<(), Died> {
         self.callback::<P, ()>(vm, context, name, arguments).map(|_| ())
@@ -136,30 +179,49 @@ impl TinyEnvoy {
         &mut self,
         vm: VmRef,
         context: u32,
-        name: &str,
+        name: &'static str,
         arguments: P,
     ) -> Result<Option<R>, Died> {
         if !self.is_running(vm) {
             return Err(Died);
         }
-        let running = self.vm(vm.worker);
-        let answer = running.callback::<P, R>(context, name, arguments);
+        let answer = self.vm(vm.worker).callback::<P, R>(context, name, arguments);
+        self.after_call(vm.worker);
+        answer
+    }
+
+    /// The guest of a worker has returned: notices its death, and does what it has put off.
+    pub(crate) fn after_call(&mut self, worker: usize) {
+        let running = self.vm(worker);
         let deferred = std::mem::take(&mut running.data_mut().deferred);
         if let Some(cause) = running.death.clone() {
-            let worker = vm.worker;
             self.deaths.push(Death { worker, cause });
         }
         for action in deferred {
             match action {
                 Deferred::Continue(stream, side) => self.resume(stream, side),
                 Deferred::LocalResponse(stream, response) => self.reply_locally(stream, response),
-                Deferred::Reset(stream) => {
-                    self.node.lock().stream(stream).gone = true;
-                    self.finish(stream);
-                }
+                Deferred::Reset(stream) => self.cut_off(stream),
             }
         }
-        answer
+    }
+
+    /// The plugin ends a stream.
+    fn cut_off(&mut self, id: StreamId) {
+        {
+            let mut node = self.node.lock();
+            let stream = node.stream(id);
+            if stream.finished {
+                return;
+            }
+            stream.gone = true;
+            stream.cut = Some(if stream.response.sent.started {
+                Cut::AfterResponse
+            } else {
+                Cut::BeforeResponse
+            });
+        }
+        self.finish(id);
     }
 
     /// The VM that a worker has now.
@@ -170,6 +232,11 @@ impl TinyEnvoy {
     pub(crate) fn is_running(&self, vm: VmRef) -> bool {
         let running = &self.vms[&vm.worker];
         running.is_alive() && running.data().vm == vm
+    }
+
+    /// Whether a root context is still there to be told something.
+    pub(crate) fn is_rooted(&self, vm: VmRef, root: u32) -> bool {
+        self.is_running(vm) && self.vms[&vm.worker].data().roots.contains_key(&root)
     }
 
     /// Whether the VM that handles a stream is still there.

@@ -35,10 +35,11 @@ impl Clock {
     }
 }
 
-/// Things that will happen, in the order of their time; among equals, of their planning.
+/// Things that will happen, each to one worker, in the order of their time; among equals, of their
+/// planning.
 #[derive(Debug)]
 pub(crate) struct Agenda<E> {
-    due: BTreeMap<(Duration, u64), E>,
+    due: BTreeMap<usize, BTreeMap<(Duration, u64), E>>,
     planned: u64,
 }
 
@@ -52,16 +53,26 @@ impl<E> Default for Agenda<E> {
 }
 
 impl<E> Agenda<E> {
-    pub(crate) fn plan(&mut self, at: Duration, event: E) {
+    pub(crate) fn plan(&mut self, at: Duration, worker: usize, event: E) {
         self.planned += 1;
-        self.due.insert((at, self.planned), event);
+        self.due.entry(worker).or_default().insert((at, self.planned), event);
     }
 
-    /// Takes the next of the events that are `wanted` if it is due at `until` or earlier.
-    pub(crate) fn next(&mut self, until: Duration, wanted: impl Fn(&E) -> bool) -> Option<(Duration, E)> {
-        let due = self.due.range(..=(until, u64::MAX));
-        let (key, _) = due.into_iter().find(|(_, event)| wanted(event))?;
-        let ((at, _), event) = self.due.remove_entry(&key.clone())?;
+    /// When the first of the events is due.
+    pub(crate) fn first_at(&self) -> Option<Duration> {
+        let firsts = self.due.values().filter_map(BTreeMap::first_key_value);
+        firsts.map(|((at, _), _)| *at).min()
+    }
+
+    /// Takes the next event, of one worker or of all, if it is due at `until` or earlier.
+    pub(crate) fn next(&mut self, until: Duration, worker: Option<usize>) -> Option<(Duration, E)> {
+        let of_all = self.due.values_mut().filter(|due| !due.is_empty());
+        let due = match worker {
+            Some(worker) => self.due.get_mut(&worker)?,
+            None => of_all.min_by_key(|due| due.first_key_value().map(|(key, _)| *key))?,
+        };
+        let first = due.first_entry().filter(|first| first.key().0 <= until)?;
+        let ((at, _), event) = first.remove_entry();
         Some((at, event))
     }
 }
@@ -78,13 +89,14 @@ mod tests {
     fn events_come_by_time_and_then_in_the_order_they_were_planned() {
         let mut agenda = Agenda::default();
         let ms = Duration::from_millis;
-        agenda.plan(ms(5), "late");
-        agenda.plan(ms(1), "first");
-        agenda.plan(ms(1), "second");
-        assert_eq!(agenda.next(ms(2), |_| true), Some((ms(1), "first")));
-        assert_eq!(agenda.next(ms(2), |_| true), Some((ms(1), "second")));
-        assert_eq!(agenda.next(ms(2), |_| true), None);
-        assert_eq!(agenda.next(ms(9), |event| *event != "late"), None);
-        assert_eq!(agenda.next(ms(9), |_| true), Some((ms(5), "late")));
+        agenda.plan(ms(5), 0, "late");
+        agenda.plan(ms(1), 1, "first");
+        agenda.plan(ms(1), 0, "second");
+        assert_eq!(agenda.first_at(), Some(ms(1)));
+        assert_eq!(agenda.next(ms(2), None), Some((ms(1), "first")));
+        assert_eq!(agenda.next(ms(2), None), Some((ms(1), "second")));
+        assert_eq!(agenda.next(ms(2), None), None);
+        assert_eq!(agenda.next(ms(9), Some(1)), None);
+        assert_eq!(agenda.next(ms(9), Some(0)), Some((ms(5), "late")));
     }
 }

@@ -54,6 +54,7 @@ pub(crate) enum Reply {
     Response(PeerResponse),
     CloseBeforeHeaders,
     ResetMidBody(PeerResponse),
+    Unending(PeerResponse),
     Silence,
     NoEndpoints,
 }
@@ -157,6 +158,17 @@ impl Answer {
         self
     }
 
+    /// The response begins like this and does not end by itself, as of a stream of events: from the
+    /// upstream more may come by [`TinyEnvoy::upstream_sends`](crate::TinyEnvoy::upstream_sends). A
+    /// callout is reset at its timeout.
+    #[must_use]
+    pub fn unending(mut self) -> Self {
+        let mut response = self.response().clone();
+        response.headers.remove("content-length");
+        self.reply = Reply::Unending(response);
+        self
+    }
+
     /// The answer, or its failure, takes this long.
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
@@ -166,7 +178,7 @@ impl Answer {
 
     fn response(&mut self) -> &mut PeerResponse {
         match &mut self.reply {
-            Reply::Response(response) | Reply::ResetMidBody(response) => response,
+            Reply::Response(response) | Reply::ResetMidBody(response) | Reply::Unending(response) => response,
             _ => panic!("only a response has headers, body and trailers"),
         }
     }

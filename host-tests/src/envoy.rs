@@ -1,25 +1,27 @@
 //! The world as a test sees it: requests in, time, and everything there is to look at.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
-
-use wasmtime::Linker;
 
 use crate::builder::{Builder, FailurePolicy, StartError};
 use crate::cluster::{Callout, PeerRequest, PeerResponse};
 use crate::exclusive::Exclusive;
 use crate::headers::HeaderMap;
-use crate::interleave::{Access, Op, Place, Seat};
+use crate::interleave::{Access, Crew, Op, Place, Seat};
 use crate::log::LogLine;
-use crate::module::{Plugin, engine};
+use crate::module::Plugin;
 use crate::node::{Event, Node};
 use crate::request::RequestBuilder;
 use crate::shared::SharedEntry;
-use crate::stream::{Outcome, Side, Stream, StreamId};
-use crate::worker::{Guest, Vm, VmRef};
+use crate::stream::{Cut, Outcome, Side, Stream, StreamId};
+use crate::worker::{Serving, Vm, VmRef};
 
 /// More events than a world has reason for without time passing.
 const MOST_EVENTS_AT_ONCE: u32 = 1_000_000;
+
+/// Room in the number of a stream for the worker that it arrived at in a thread of its own.
+const LANE_BITS: u32 = 16;
 
 /// The longest that [`RequestBuilder::run`] waits, in virtual time.
 const LONGEST_DECISION: Duration = Duration::from_secs(60);
@@ -45,18 +47,14 @@ pub struct TinyEnvoy {
     pub(crate) seat: Option<Seat>,
     pub(crate) failure_policy: FailurePolicy,
     pub(crate) deaths: Vec<Death>,
+    /// Threads for workers that run interleaved.
+    pub(crate) crew: Crew,
+    /// What the canary has said to each configuration.
+    pub(crate) verdicts: HashMap<Arc<[u8]>, Result<(), String>>,
+    /// How many configurations there have been.
+    pub(crate) configurations: u64,
     pub(crate) plugin: Plugin,
-    pub(crate) linker: LinkerOf,
     pub(crate) last_stream: u64,
-}
-
-#[derive(Clone)]
-pub(crate) struct LinkerOf(Linker<Guest>);
-
-impl std::fmt::Debug for LinkerOf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Linker")
-    }
 }
 
 impl TinyEnvoy {
@@ -73,7 +71,6 @@ impl TinyEnvoy {
         failure_policy: FailurePolicy,
     ) -> Result<Self, StartError> {
         let node = Exclusive::new(node);
-        let linker = crate::abi::linker(engine()).expect("the imports have distinct names");
         let mut envoy = Self {
             node,
             vms: BTreeMap::new(),
@@ -81,28 +78,55 @@ impl TinyEnvoy {
             seat: None,
             failure_policy,
             deaths: Vec::new(),
+            crew: Crew::default(),
+            verdicts: HashMap::new(),
+            configurations: 1,
             plugin,
-            linker: LinkerOf(linker),
             last_stream: 0,
         };
-        // No VM of that generation is ever there: what the canary sets going reaches nobody.
-        let canary = VmRef {
-            worker: workers,
-            generation: u32::MAX,
+        let config: Arc<[u8]> = envoy.node.lock().options.plugin_configuration.clone().into();
+        let serving = Serving {
+            number: 0,
+            config,
+            root: None,
         };
-        envoy.load(canary, true).map_err(|reason| envoy.start_error(reason))?;
+        envoy.try_out(&serving)?;
         for worker in 0..=workers {
             let vm = envoy
-                .load(VmRef { worker, generation: 0 }, false)
+                .load(VmRef { worker, generation: 0 }, serving.clone(), false)
                 .map_err(|reason| envoy.start_error(reason))?;
             envoy.vms.insert(worker, vm);
         }
         Ok(envoy)
     }
 
-    pub(crate) fn load(&self, vm: VmRef, is_canary: bool) -> Result<Vm, String> {
-        let mut loaded = Vm::load(&self.plugin.module, &self.linker.0, &self.node, vm, is_canary)?;
+    /// Lets a canary try a configuration, unless one has done so before.
+    pub(crate) fn try_out(&mut self, serving: &Serving) -> Result<(), StartError> {
+        // No VM of that generation is ever there: what the canary sets going reaches nobody.
+        let canary = VmRef {
+            worker: self.workers,
+            generation: u32::MAX,
+        };
+        let verdict = match self.verdicts.get(&serving.config) {
+            Some(verdict) => verdict.clone(),
+            None => self.load(canary, serving.clone(), true).map(|_| ()),
+        };
+        if verdict
+            .as_ref()
+            .err()
+            .is_none_or(|reason| reason.starts_with("proxy_on_configure"))
+        {
+            self.verdicts.insert(Arc::clone(&serving.config), verdict.clone());
+        }
+        verdict.map_err(|reason| self.start_error(reason))
+    }
+
+    pub(crate) fn load(&self, vm: VmRef, serving: Serving, is_canary: bool) -> Result<Vm, String> {
+        // To a search the loading of a VM is one act, or schedules would be too many.
+        let seat = self.seat.clone().filter(|seat| !seat.explores());
+        let mut loaded = Vm::load(&self.plugin, &self.node, vm, serving, is_canary, seat)?;
         loaded.configure()?;
+        loaded.data_mut().deferred.clear();
         Ok(loaded)
     }
 
@@ -152,7 +176,9 @@ impl TinyEnvoy {
         properties: HashMap<Vec<u8>, Vec<u8>>,
     ) -> StreamId {
         self.last_stream += 1;
-        let id = StreamId(self.last_stream);
+        // What a stream is called does not depend on the schedule.
+        let lane = self.seat.as_ref().map_or(0, |seat| seat.worker as u64 + 1);
+        let id = StreamId(self.last_stream << LANE_BITS | lane);
         if headers.get("x-forwarded-proto").is_none() {
             headers.add("x-forwarded-proto", "http");
         }
@@ -226,9 +252,7 @@ impl TinyEnvoy {
             self.point(|| Op::new("delivery", Place::Inbox(worker), Access::Read));
         }
         let mut node = self.node.lock();
-        let Node { agenda, streams, .. } = &mut *node;
-        let is_ours = |event: &Event| worker.is_none_or(|worker| event.worker(streams) == worker);
-        let (at, event) = agenda.next(until, is_ours)?;
+        let (at, event) = node.agenda.next(until, worker)?;
         Some((at.max(node.clock.elapsed()), event))
     }
 
@@ -249,7 +273,7 @@ impl TinyEnvoy {
     pub fn decide(&mut self, stream: StreamId) -> Outcome {
         self.settle();
         let until = self.elapsed() + LONGEST_DECISION;
-        while self.outcome(stream) == Outcome::Pending {
+        while self.is_pending(stream) {
             let Some((at, event)) = self.next_due(until) else {
                 break;
             };
@@ -260,7 +284,7 @@ impl TinyEnvoy {
         self.outcome(stream)
     }
 
-    fn happen(&mut self, event: Event) {
+    pub(crate) fn happen(&mut self, event: Event) {
         match event {
             Event::Callout { vm, root, token, end } => self.end_callout(vm, root, token, end),
             Event::Tick { vm, root, setting } => self.tick(vm, root, setting),
@@ -268,19 +292,18 @@ impl TinyEnvoy {
             Event::Upstream {
                 stream,
                 response,
-                reset,
-            } => {
-                self.upstream_answers(stream, response, reset);
-            }
-            Event::UpstreamUnreachable { stream } => {
-                self.reply(
-                    stream,
-                    503,
-                    crate::UPSTREAM_CLOSED,
-                    "upstream_reset_before_response_started",
-                );
-            }
+                ending,
+            } => self.upstream_answers(stream, response, ending),
+            Event::Adoption { worker, number, config } => self.adopt(worker, number, config),
+            Event::Drained { worker, number } => self.drain(worker, number..number + 1),
+            Event::UpstreamUnreachable { stream } => self.upstream_is_unreachable(stream),
         }
+    }
+
+    /// Whether a stream is neither forwarded completely nor answered, which is quicker to say than what
+    /// has become of it.
+    pub fn is_pending(&self, stream: StreamId) -> bool {
+        self.node.lock().stream(stream).is_pending()
     }
 
     /// What has become of a stream.
@@ -313,17 +336,23 @@ impl TinyEnvoy {
         self.node.lock().stream(stream).finished
     }
 
+    /// Whether the plugin has ended the stream by `proxy_close_stream`, and how far it had come. What
+    /// was forwarded and what was answered before is in [`Self::upstream_saw`] and [`Self::response`].
+    pub fn cut(&self, stream: StreamId) -> Option<Cut> {
+        self.node.lock().stream(stream).cut
+    }
+
     /// The streams that are neither forwarded nor answered.
     pub fn pending(&self) -> Vec<StreamId> {
         let node = self.node.lock();
         let pending = node
             .streams
             .iter()
-            .filter(|(_, stream)| !stream.finished && stream.outcome() == Outcome::Pending);
+            .filter(|(_, stream)| !stream.finished && stream.is_pending());
         pending.map(|(id, _)| *id).collect()
     }
 
-    /// All streams there have been, in the order in which each worker got them.
+    /// All streams there have been and that were not forgotten, in the order in which each worker got them.
     pub fn streams(&self) -> Vec<StreamId> {
         self.node.lock().streams.keys().copied().collect()
     }
@@ -395,12 +424,12 @@ impl TinyEnvoy {
 
     /// How often each hostcall was made, by all VMs.
     pub fn hostcalls(&self) -> BTreeMap<&'static str, u64> {
-        self.node.lock().hostcalls.clone()
+        self.node.lock().hostcalls.all()
     }
 
     /// How often each hostcall was made in the callbacks of one stream.
     pub fn hostcalls_of(&self, stream: StreamId) -> BTreeMap<&'static str, u64> {
-        self.node.lock().stream(stream).hostcalls.clone()
+        self.node.lock().stream(stream).hostcalls.all()
     }
 
     /// The Wasm instructions that the callbacks of one stream took, as wasmtime counts fuel.

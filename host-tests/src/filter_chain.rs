@@ -3,31 +3,36 @@
 //! Both directions of a stream follow the same rules, those of Envoy's filter manager with this
 //! plugin as the only filter.
 
-use crate::callbacks::{Verdict, size};
-use crate::cluster::{PeerResponse, Reply};
+use crate::callbacks::{Service, Verdict, size};
 use crate::envoy::TinyEnvoy;
 use crate::headers::HeaderMap;
 use crate::interleave::{Access, Op, Place};
-use crate::node::Event;
 use crate::stream::{Iteration, Side, StreamId};
-use crate::worker::ROOT;
 
 impl TinyEnvoy {
     /// A request arrives: a context is made for it, then its headers are shown.
     pub(crate) fn accept(&mut self, id: StreamId, headers: HeaderMap, ends: bool) {
         let worker = self.node.lock().stream(id).worker;
-        if let Err(details) = self.revive(worker) {
-            self.node.lock().stream(id).request.headers = headers;
-            self.reply(id, 503, "", details);
-            return;
-        }
+        self.node.lock().stream(id).configuration = self.vms[&worker].serving.number;
+        let root = match self.revive(worker) {
+            Service::Plugin { root } => root,
+            Service::Skipped => {
+                self.show_headers(id, Side::Request, headers, ends);
+                return;
+            }
+            Service::Refused => {
+                self.node.lock().stream(id).request.headers = headers;
+                self.reply(id, 503, "", "wasm_fail_stream");
+                return;
+            }
+        };
         let guest = self.vm(worker).data_mut();
         guest.last_context += 1;
         let (vm, context) = (guest.vm, guest.last_context);
-        guest.contexts.insert(context, id);
+        guest.contexts.insert(context, (id, root));
         self.node.lock().stream(id).context = Some((vm, context));
         if self
-            .notify(vm, context, "proxy_on_context_create", (context, ROOT))
+            .notify(vm, context, "proxy_on_context_create", (context, root))
             .is_err()
         {
             self.fail(id);
@@ -287,7 +292,7 @@ impl TinyEnvoy {
 
     /// Everything of this direction has gone on.
     pub(crate) fn complete(&mut self, id: StreamId, side: Side) {
-        let (request, upstream) = {
+        let (request, upstream, is_answered) = {
             let mut node = self.node.lock();
             let upstream = node.upstream.clone();
             let half = node.stream(id).half(side);
@@ -296,59 +301,24 @@ impl TinyEnvoy {
             }
             half.sent.complete = true;
             half.closed = true;
-            (node.stream(id).upstream_request().unwrap_or_default(), upstream)
+            let stream = node.stream(id);
+            (
+                stream.upstream_request().unwrap_or_default(),
+                upstream,
+                stream.is_answered,
+            )
         };
         if side == Side::Response {
             self.finish(id);
             return;
         }
         self.point(|| Op::new("forward", Place::Upstream, Access::Write));
-        let answer = upstream.lock().answer(&request);
-        let event = match answer.reply {
-            Reply::Response(response) => Event::Upstream {
-                stream: id,
-                response,
-                reset: false,
-            },
-            Reply::ResetMidBody(response) => Event::Upstream {
-                stream: id,
-                response,
-                reset: true,
-            },
-            Reply::CloseBeforeHeaders | Reply::NoEndpoints => Event::UpstreamUnreachable { stream: id },
-            Reply::Silence => return,
-        };
-        self.node.lock().plan(answer.delay, event);
-    }
-
-    pub(crate) fn upstream_answers(&mut self, id: StreamId, response: PeerResponse, reset: bool) {
-        {
-            let mut node = self.node.lock();
-            let stream = node.stream(id);
-            if stream.finished || stream.local_reply.is_some() {
-                return;
-            }
-        }
-        if self.redirect(id, &response.headers) {
+        if is_answered {
             return;
         }
-        let PeerResponse {
-            headers,
-            body,
-            trailers,
-        } = response;
-        let ends_with_body = trailers.is_empty() && !reset;
-        self.show_headers(id, Side::Response, headers, body.is_empty() && ends_with_body);
-        if !body.is_empty() {
-            self.show_body(id, Side::Response, body, ends_with_body);
-        }
-        if reset {
-            self.finish(id);
-        } else if !trailers.is_empty() {
-            self.show_trailers(id, Side::Response, trailers);
-        }
+        let answer = upstream.lock().answer(&request);
+        self.plan_answer(id, answer);
     }
-
     /// The stream is over: it is logged, and its context deleted.
     pub(crate) fn finish(&mut self, id: StreamId) {
         let context = {

@@ -21,6 +21,8 @@
 //! * Several workers and the main thread, each with a VM of its own; a canary that tries the
 //!   configuration first and whose callouts go nowhere. A VM that traps is dead: its paused
 //!   streams stay paused, later requests are answered 503 or load it anew ([`FailurePolicy`]).
+//! * Updates of the configuration ([`TinyEnvoy::update`]): a canary tries it, then each VM gets another
+//!   root context for it; the old one goes on for the streams that it has, until it is drained.
 //! * Envoy's filter manager for one filter, in both directions: a pause on headers holds
 //!   everything, or, with [`Builder::allow_on_headers_stop_iteration`], only the headers, so that
 //!   an answer to a body or trailers carries the request on; a pause on body buffers up to
@@ -30,17 +32,23 @@
 //!   while the filter holds the map, more than 1024 pairs at once erase it.
 //! * Local replies, gRPC ones included; response code details; response callbacks on them; the
 //!   order `on_log`, `on_done`, `on_delete`.
+//! * Streams that the plugin ends by `proxy_close_stream` ([`TinyEnvoy::cut`]); long-lived streams, whose
+//!   upstream answers before the request has ended ([`TinyEnvoy::upstream_responds`]) or never ends its
+//!   response ([`Answer::unending`]).
 //! * Callouts that belong to the root context: responses, timeouts, refused connections, resets,
 //!   unknown clusters, clusters without endpoints.
 //! * Shared data under compare-and-set, shared queues, stats, ticks, properties, foreign functions,
 //!   logs.
 //! * Filter state that lasts for a pass or for the request, as the plugin has declared it; internal
 //!   redirects ([`Builder::internal_redirects`]), which send a request through the plugin again.
-//! * The foreign function `verify_signature` ([`signature`]), on aws-lc.
+//! * The foreign function `verify_signature` (by [`native_signature`]), on aws-lc.
 //! * Workers run one after the other, callback by callback; or, by an [`Explorer`], interleaved like
-//!   threads, one overtaking the other before any hostcall on what they share, under every schedule.
+//!   threads, one overtaking the other before any hostcall on what they share, under every schedule;
+//!   or, by [`TinyEnvoy::burst`], under one schedule drawn from a seed, and the world goes on.
 //! * One virtual clock. Nothing sleeps, all randomness comes from a seed, and nothing is shared
 //!   between two worlds but the compiled module.
+//! * Worlds of any length: what is over can be forgotten ([`TinyEnvoy::forget_finished`],
+//!   [`TinyEnvoy::take_logs`], [`TinyEnvoy::take_callouts`]).
 //!
 //! # Not modelled
 //!
@@ -54,8 +62,7 @@
 //!   rewrites `x-envoy-*`, `x-forwarded-for`, `x-forwarded-client-cert`, `x-request-id`. Here all
 //!   of them arrive as the client sent them.
 //! * Path normalisation, and the refusal of requests that are malformed.
-//! * More than one root context in a VM: the plugin is the only one with its `vm_id`. So is there
-//!   no update of its configuration; a new configuration is a new world.
+//! * Other plugins in the same VM: the plugin is the only one with its `vm_id`.
 //! * Dynamic metadata but as a whole, by [`RequestBuilder::dynamic_metadata`]: no property inside of
 //!   them can be read.
 //! * Restrictions of WASI functions and of callbacks: [`Builder::restrict_capability`] takes away
@@ -66,6 +73,8 @@
 //! A hostcall of the ABI that is not modelled panics, and with it the test that made it. An import
 //! that does not exist at all fails [`Builder::start`] by its name.
 
+#![warn(missing_docs)]
+
 mod abi;
 mod builder;
 mod callbacks;
@@ -75,6 +84,7 @@ mod envoy;
 mod exclusive;
 mod filter_chain;
 mod filter_state;
+mod forget;
 mod headers;
 mod interleave;
 mod local_reply;
@@ -88,7 +98,16 @@ mod request;
 mod shared;
 mod signature;
 mod stream;
+mod tally;
+mod update;
+mod upstream;
+mod watch;
 mod worker;
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 pub use crate::abi::Status;
 pub use crate::builder::{Builder, FailurePolicy, StartError};
@@ -96,13 +115,13 @@ pub use crate::clock::START_UNIX_SECONDS;
 pub use crate::cluster::{Answer, Callout, Cluster, PeerRequest, PeerResponse};
 pub use crate::envoy::{Death, TinyEnvoy};
 pub use crate::headers::HeaderMap;
-pub use crate::interleave::{Act, Explored, Explorer, Run, Scene, Schedule};
+pub use crate::interleave::{Act, Burst, BurstError, Explored, Explorer, Run, Scene, Schedule};
 pub use crate::log::{Level, LogLine};
 pub use crate::metadata::metadata;
-pub use crate::module::{Plugin, finished_filter};
+pub use crate::module::Plugin;
 pub use crate::request::RequestBuilder;
 pub use crate::shared::SharedEntry;
-pub use crate::stream::{LocalReply, Outcome, StreamId};
+pub use crate::stream::{Cut, LocalReply, Outcome, StreamId};
 
 /// What Envoy says in place of a peer that closed the connection.
 pub(crate) const UPSTREAM_CLOSED: &str =

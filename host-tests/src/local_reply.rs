@@ -42,6 +42,7 @@ impl TinyEnvoy {
                 self.finish(id);
                 return;
             }
+            stream.details = Some(reply.details.clone());
             stream.local_reply = Some(LocalReplyFacts {
                 details: reply.details.clone(),
             });

@@ -1,15 +1,19 @@
-//! Compiled guests: each file is compiled once per process.
+//! Compiled guests.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 
-use wasmtime::{Config, Engine, Module};
+use wasmtime::{Config, Engine, InstancePre, Linker, Module};
 
-/// A compiled guest. Cheap to clone.
+use crate::worker::Guest;
+
+/// A compiled guest. Cheap to clone: tests that use the same one best compile it once and keep it.
 #[derive(Clone)]
 pub struct Plugin {
     pub(crate) module: Module,
+    pub(crate) linker: Arc<Linker<Guest>>,
+    /// The module with its imports resolved, or which of them does not exist.
+    pub(crate) resolved: Result<InstancePre<Guest>, Arc<str>>,
 }
 
 impl std::fmt::Debug for Plugin {
@@ -19,26 +23,14 @@ impl std::fmt::Debug for Plugin {
 }
 
 impl Plugin {
-    /// Compiles a `.wasm` file, or takes it from the process-wide cache. A file is taken to stay
-    /// the same while the process lives.
+    /// Compiles a `.wasm` file.
     ///
     /// # Errors
     /// The file cannot be read, or is no valid module. The message names the file.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, String> {
-        static COMPILED: OnceLock<Mutex<HashMap<PathBuf, Plugin>>> = OnceLock::new();
         let path = path.as_ref();
-        // Held while compiling, so that tests that start together compile once.
-        let mut compiled = COMPILED
-            .get_or_init(Mutex::default)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(plugin) = compiled.get(path) {
-            return Ok(plugin.clone());
-        }
         let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let plugin = Self::compile(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
-        compiled.insert(path.to_owned(), plugin.clone());
-        Ok(plugin)
+        Self::compile(&bytes).map_err(|e| format!("{}: {e}", path.display()))
     }
 
     /// Compiles a binary module.
@@ -46,8 +38,18 @@ impl Plugin {
     /// # Errors
     /// It is no valid module.
     pub fn compile(bytes: &[u8]) -> Result<Self, String> {
-        let module = Module::new(engine(), bytes).map_err(|error| format!("{error:#}"))?;
-        Ok(Self { module })
+        // Instructions are counted, so that no guest runs for ever and costs can be compared.
+        let mut config = Config::new();
+        config.consume_fuel(true);
+        let engine = Engine::new(&config).map_err(|error| format!("{error:#}"))?;
+        let module = Module::new(&engine, bytes).map_err(|error| format!("{error:#}"))?;
+        let linker = crate::abi::linker(&engine).map_err(|error| format!("{error:#}"))?;
+        let resolved = linker.instantiate_pre(&module);
+        Ok(Self {
+            module,
+            linker: Arc::new(linker),
+            resolved: resolved.map_err(|error| format!("{error:#}").into()),
+        })
     }
 
     /// The imports, as `module.name`.
@@ -62,32 +64,4 @@ impl Plugin {
     pub fn exports(&self) -> Vec<String> {
         self.module.exports().map(|export| export.name().to_owned()).collect()
     }
-}
-
-/// The finished filter: the file that the environment variable `TENANT_FILTER_WASM` names, else
-/// `target/wasm32-wasip1/release/tenant_filter.wasm` of this workspace.
-///
-/// # Errors
-/// There is no such file. The message says how to make it.
-pub fn finished_filter() -> Result<PathBuf, String> {
-    let path = std::env::var_os("TENANT_FILTER_WASM").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/wasm32-wasip1/release/tenant_filter.wasm"),
-        PathBuf::from,
-    );
-    if path.is_file() {
-        Ok(path)
-    } else {
-        Err(format!("there is no {}: run `make wasm` first", path.display()))
-    }
-}
-
-/// One engine for the process. It counts instructions, so that no guest runs for ever and costs
-/// can be compared.
-pub(crate) fn engine() -> &'static Engine {
-    static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(|| {
-        let mut config = Config::new();
-        config.consume_fuel(true);
-        Engine::new(&config).expect("this configuration suits every machine")
-    })
 }

@@ -14,6 +14,7 @@ use crate::log::{Level, LogLine};
 use crate::metrics::Stats;
 use crate::shared::{Queues, SharedData};
 use crate::stream::{Stream, StreamId};
+use crate::tally::Tally;
 use crate::worker::VmRef;
 
 /// From the argument of a foreign function to its result or a status.
@@ -46,10 +47,18 @@ pub(crate) enum Event {
     Upstream {
         stream: StreamId,
         response: PeerResponse,
-        reset: bool,
+        ending: Ending,
     },
     /// The upstream could not be reached.
     UpstreamUnreachable { stream: StreamId },
+    /// A worker takes over a configuration that the canary has taken.
+    Adoption {
+        worker: usize,
+        number: u64,
+        config: Arc<[u8]>,
+    },
+    /// The time is over that streams of an old configuration have to end.
+    Drained { worker: usize, number: u64 },
 }
 
 impl Event {
@@ -57,9 +66,21 @@ impl Event {
     pub(crate) fn worker(&self, streams: &BTreeMap<StreamId, Stream>) -> usize {
         match self {
             Self::Callout { vm, .. } | Self::Tick { vm, .. } | Self::Queue { vm, .. } => vm.worker,
+            Self::Adoption { worker, .. } | Self::Drained { worker, .. } => *worker,
             Self::Upstream { stream, .. } | Self::UpstreamUnreachable { stream } => streams[stream].worker,
         }
     }
+}
+
+/// What follows the part of a response that has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Nothing: this is all of it.
+    Complete,
+    /// The connection breaks.
+    Reset,
+    /// More may come.
+    Open,
 }
 
 /// How a callout ends.
@@ -78,7 +99,10 @@ pub(crate) struct Options {
     pub(crate) plugin_name: Vec<u8>,
     pub(crate) root_id: Vec<u8>,
     pub(crate) vm_configuration: Vec<u8>,
+    /// The first configuration.
     pub(crate) plugin_configuration: Vec<u8>,
+    /// How long streams of an old configuration may last.
+    pub(crate) drain_time: Duration,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) log_level: Level,
     pub(crate) seed: u64,
@@ -109,7 +133,7 @@ pub(crate) struct Node {
     pub(crate) properties: HashMap<Vec<u8>, Vec<u8>>,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
     pub(crate) callouts: Vec<Callout>,
-    pub(crate) hostcalls: BTreeMap<&'static str, u64>,
+    pub(crate) hostcalls: Tally,
 }
 
 impl fmt::Debug for Node {
@@ -125,13 +149,13 @@ impl Node {
     /// Plans something for `delay` from now.
     pub(crate) fn plan(&mut self, delay: Duration, event: Event) {
         let at = self.clock.elapsed() + delay;
-        self.agenda.plan(at, event);
+        let worker = event.worker(&self.streams);
+        self.agenda.plan(at, worker, event);
     }
 
     pub(crate) fn stream(&mut self, id: StreamId) -> &mut Stream {
-        self.streams
-            .get_mut(&id)
-            .expect("streams are kept until the world ends")
+        let stream = self.streams.get_mut(&id);
+        stream.unwrap_or_else(|| panic!("{id:?} is none of this world, or was forgotten"))
     }
 }
 

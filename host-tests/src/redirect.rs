@@ -18,7 +18,7 @@ impl TinyEnvoy {
             let stream = node.stream(id);
             let mut headers = stream.request.sent.headers.clone();
             let part = |name| headers.get(name).unwrap_or_default();
-            if stream.redirects >= most || part(":scheme") != scheme.as_bytes() {
+            if stream.redirects >= most || !stream.request.sent.complete || part(":scheme") != scheme.as_bytes() {
                 return false;
             }
             let original = [part(":scheme"), b"://", part(":authority"), part(":path")].concat();

@@ -1,10 +1,11 @@
 //! Streams: one request and its response, and how far each has come.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use crate::cluster::{PeerRequest, PeerResponse};
 use crate::filter_state::FilterState;
 use crate::headers::HeaderMap;
+use crate::tally::Tally;
 use crate::worker::VmRef;
 
 /// Names a stream within its world.
@@ -20,8 +21,19 @@ pub enum Outcome {
     Forwarded(PeerRequest),
     /// Envoy answered by itself: the plugin's local reply, or one that Envoy made.
     Replied(LocalReply),
-    /// The client left, or the plugin reset the stream, before there was an answer.
+    /// The client left, the plugin reset the stream ([`TinyEnvoy::cut`](crate::TinyEnvoy::cut)), or its
+    /// connection was closed at the end of a drain, before it was forwarded or answered.
     Gone,
+}
+
+/// How far a stream had come when the plugin ended it by `proxy_close_stream`: the client's connection
+/// is closed, or its stream reset, without another byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Nothing of a response had reached the client.
+    BeforeResponse,
+    /// The client had the head of the response, and perhaps a part of its body.
+    AfterResponse,
 }
 
 impl Outcome {
@@ -139,6 +151,8 @@ impl Half {
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) worker: usize,
+    /// The number of the configuration that it began under.
+    pub(crate) configuration: u64,
     /// The VM and the context that handle it, once there are any.
     pub(crate) context: Option<(VmRef, u32)>,
     pub(crate) request: Half,
@@ -149,15 +163,21 @@ pub(crate) struct Stream {
     pub(crate) is_logging: bool,
     /// A local reply has been asked for; there is at most one.
     pub(crate) local_reply: Option<LocalReplyFacts>,
+    /// Why the response is what it is, as an access log has it.
+    pub(crate) details: Option<String>,
+    /// The upstream has begun to answer.
+    pub(crate) is_answered: bool,
     pub(crate) finished: bool,
     pub(crate) gone: bool,
+    /// The plugin ended it.
+    pub(crate) cut: Option<Cut>,
     pub(crate) properties: HashMap<Vec<u8>, Vec<u8>>,
     pub(crate) filter_state: FilterState,
     /// How many internal redirects have led here.
     pub(crate) redirects: u32,
     /// The next pass of the request, once the upstream has redirected it.
     pub(crate) next_pass: Option<StreamId>,
-    pub(crate) hostcalls: BTreeMap<&'static str, u64>,
+    pub(crate) hostcalls: Tally,
     pub(crate) fuel: u64,
 }
 
@@ -171,6 +191,7 @@ impl Stream {
     pub(crate) fn new(worker: usize, headers: &HeaderMap) -> Self {
         Self {
             worker,
+            configuration: 0,
             context: None,
             request: Half::default(),
             response: Half::default(),
@@ -178,13 +199,16 @@ impl Stream {
             head: headers.get(":method") == Some(b"HEAD"),
             is_logging: false,
             local_reply: None,
+            details: None,
+            is_answered: false,
             finished: false,
             gone: false,
+            cut: None,
             properties: HashMap::new(),
             filter_state: FilterState::default(),
             redirects: 0,
             next_pass: None,
-            hostcalls: BTreeMap::new(),
+            hostcalls: Tally::default(),
             fuel: 0,
         }
     }
@@ -212,6 +236,12 @@ impl Stream {
             body: sent.body.clone(),
             trailers: sent.trailers.clone(),
         })
+    }
+
+    /// Neither forwarded completely nor answered, and not gone.
+    pub(crate) fn is_pending(&self) -> bool {
+        let is_answered = self.local_reply.is_some() && self.response.sent.started;
+        !is_answered && !self.request.sent.complete && !self.gone
     }
 
     pub(crate) fn outcome(&self) -> Outcome {

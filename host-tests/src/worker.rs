@@ -1,10 +1,11 @@
 //! Workers: threads of Envoy, each with a VM of its own.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Extern, Instance, Linker, Memory, Module, Store, TypedFunc, WasmParams, WasmResults};
+use wasmtime::{Func, Instance, Memory, Store, TypedFunc, WasmParams, WasmResults};
 
 use crate::abi::Unmodelled;
 use crate::cluster::PeerResponse;
@@ -13,11 +14,9 @@ use crate::filter_state::Declarations;
 use crate::interleave::{Op, Seat};
 use crate::log::{Level, LogLine};
 use crate::metrics::MetricIds;
+use crate::module::Plugin;
 use crate::node::Node;
 use crate::stream::{Side, StreamId};
-
-/// The id of the root context in every VM.
-pub(crate) const ROOT: u32 = 1;
 
 /// Names a VM: the worker, and how often that worker has loaded one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,20 +50,22 @@ pub(crate) struct Guest {
     /// Its place among workers that run interleaved.
     pub(crate) seat: Option<Seat>,
     pub(crate) is_canary: bool,
-    pub(crate) root: u32,
+    /// The root contexts: one for each configuration that is in use.
+    pub(crate) roots: BTreeMap<u32, Root>,
     /// The context whose callback runs.
     pub(crate) current: u32,
     /// The context that hostcalls are about, 0 for the current one.
     pub(crate) effective: u32,
-    pub(crate) contexts: HashMap<u32, StreamId>,
+    /// The contexts of streams, each with the root context that it belongs to.
+    pub(crate) contexts: HashMap<u32, (StreamId, u32)>,
     pub(crate) last_context: u32,
     pub(crate) deferred: Vec<Deferred>,
-    pub(crate) is_configuring: bool,
+    /// The configuration that is being given.
+    pub(crate) configuring: Option<Arc<[u8]>>,
     pub(crate) callout_response: Option<PeerResponse>,
     pub(crate) callout_status: (u32, &'static str),
     pub(crate) callouts_made: u32,
-    pub(crate) tick_period: Duration,
-    pub(crate) tick_setting: u64,
+    pub(crate) tick_settings: u64,
     /// The properties that contexts have declared. Those of the root context hold for its streams.
     pub(crate) declarations: HashMap<u32, Declarations>,
     pub(crate) metrics: MetricIds,
@@ -85,7 +86,13 @@ impl Guest {
 
     /// The stream that a hostcall is about, if it is about one.
     pub(crate) fn effective_stream(&self) -> Option<StreamId> {
-        self.contexts.get(&self.effective_context()).copied()
+        self.contexts.get(&self.effective_context()).map(|(stream, _)| *stream)
+    }
+
+    /// The root context that a hostcall is about.
+    pub(crate) fn effective_root(&self) -> u32 {
+        let context = self.effective_context();
+        self.contexts.get(&context).map_or(context, |(_, root)| *root)
     }
 
     /// Where workers run interleaved, others may act before this. Nothing of the node is held.
@@ -98,9 +105,9 @@ impl Guest {
     pub(crate) fn count(&self, name: &'static str) {
         let stream = self.contexts.get(&self.current);
         let mut node = self.node.lock();
-        *node.hostcalls.entry(name).or_default() += 1;
-        if let Some(stream) = stream {
-            *node.stream(*stream).hostcalls.entry(name).or_default() += 1;
+        node.hostcalls.count(name);
+        if let Some((stream, _)) = stream {
+            node.stream(*stream).hostcalls.count(name);
         }
     }
 
@@ -111,11 +118,34 @@ impl Guest {
     }
 }
 
+/// A root context: the plugin under one configuration.
+#[derive(Debug)]
+pub(crate) struct Root {
+    pub(crate) config: Arc<[u8]>,
+    /// The configurations, by number, that it serves: it lasts until all of them are drained.
+    pub(crate) holders: BTreeSet<u64>,
+    pub(crate) tick_period: Duration,
+    pub(crate) tick_setting: u64,
+}
+
+/// What a worker serves new streams with.
+#[derive(Debug, Clone)]
+pub(crate) struct Serving {
+    /// How many configurations the world had before.
+    pub(crate) number: u64,
+    pub(crate) config: Arc<[u8]>,
+    /// The root context; none where the worker has refused what the canary took.
+    pub(crate) root: Option<u32>,
+}
+
 /// A running guest.
 pub(crate) struct Vm {
     store: Store<Guest>,
     instance: Instance,
+    /// The exports that have been looked for, `None` where there is none of that name.
+    functions: HashMap<&'static str, Option<Func>>,
     pub(crate) loaded_at: Duration,
+    pub(crate) serving: Serving,
     /// Why the VM died, if it did.
     pub(crate) death: Option<String>,
 }
@@ -134,13 +164,14 @@ impl fmt::Debug for Vm {
 pub(crate) struct Died;
 
 impl Vm {
-    /// Instantiates the guest and runs its initialiser.
+    /// Instantiates the guest and runs its initialiser. It is to serve a configuration.
     pub(crate) fn load(
-        module: &Module,
-        linker: &Linker<Guest>,
+        plugin: &Plugin,
         node: &Exclusive<Node>,
         vm: VmRef,
+        serving: Serving,
         is_canary: bool,
+        seat: Option<Seat>,
     ) -> Result<Self, String> {
         let (seed, fuel_per_call, loaded_at) = {
             let node = node.lock();
@@ -150,37 +181,37 @@ impl Vm {
         let guest = Guest {
             node: node.clone(),
             vm,
-            seat: None,
+            seat,
             is_canary,
-            root: ROOT,
+            roots: BTreeMap::new(),
             current: 0,
             effective: 0,
             contexts: HashMap::new(),
-            last_context: ROOT,
+            last_context: 0,
             deferred: Vec::new(),
-            is_configuring: false,
+            configuring: None,
             callout_response: None,
             callout_status: (0, ""),
             callouts_made: 0,
-            tick_period: Duration::ZERO,
-            tick_setting: 0,
+            tick_settings: 0,
             declarations: HashMap::new(),
             metrics: MetricIds::default(),
             random_state: seed ^ distinct ^ u64::from(is_canary),
             memory: None,
             allocate: None,
         };
-        let mut store = Store::new(module.engine(), guest);
+        let mut store = Store::new(plugin.module.engine(), guest);
         store.set_fuel(fuel_per_call).expect("the engine counts fuel");
         let restricted = node.lock().options.restricted.clone();
         if let Some(name) = restricted
             .iter()
-            .find(|name| linker.get(&mut store, "env", name).is_err())
+            .find(|name| plugin.linker.get(&mut store, "env", name).is_err())
         {
             return Err(format!("`{name}` is restricted but is no hostcall"));
         }
         // The message of a missing import names it.
-        let instance = linker.instantiate(&mut store, module).map_err(|e| format!("{e:#}"))?;
+        let resolved = plugin.resolved.as_ref().map_err(ToString::to_string)?;
+        let instance = resolved.instantiate(&mut store).map_err(|e| format!("{e:#}"))?;
         let memory = instance.get_memory(&mut store, "memory").ok_or("no export `memory`")?;
         store.data_mut().memory = Some(memory);
         let allocate = ["proxy_on_memory_allocate", "malloc"]
@@ -190,35 +221,49 @@ impl Vm {
         let mut vm = Self {
             store,
             instance,
+            functions: HashMap::new(),
             loaded_at,
+            serving,
             death: None,
         };
         for name in ["_initialize", "_start"] {
-            if vm.exports(name) {
-                vm.call::<(), ()>(0, name, ()).map_err(|Died| vm.cause())?;
+            if let Some(function) = vm.function(name) {
+                vm.call::<(), ()>(0, name, &function, ()).map_err(|Died| vm.cause())?;
                 break;
             }
         }
         Ok(vm)
     }
 
-    /// Creates the root context, starts the VM and configures the plugin.
+    /// Makes a root context for the configuration that is to be served, starts the VM for it and
+    /// configures the plugin. What its hostcalls have put off is still to be done.
     pub(crate) fn configure(&mut self) -> Result<(), String> {
-        let (vm_size, plugin_size) = {
-            let node = self.data().node.lock();
-            let options = &node.options;
-            (size(&options.vm_configuration), size(&options.plugin_configuration))
-        };
-        self.callback::<(u32, u32), ()>(ROOT, "proxy_on_context_create", (ROOT, 0))
+        let Serving { number, config, .. } = self.serving.clone();
+        let vm_size = size(&self.data().node.lock().options.vm_configuration);
+        let plugin_size = size(&config);
+        let guest = self.data_mut();
+        guest.last_context += 1;
+        let root = guest.last_context;
+        guest.roots.insert(
+            root,
+            Root {
+                config: Arc::clone(&config),
+                holders: BTreeSet::from([number]),
+                tick_period: Duration::ZERO,
+                tick_setting: 0,
+            },
+        );
+        self.callback::<(u32, u32), ()>(root, "proxy_on_context_create", (root, 0))
             .map_err(|Died| self.cause())?;
         for (name, size) in [("proxy_on_vm_start", vm_size), ("proxy_on_configure", plugin_size)] {
-            self.data_mut().is_configuring = true;
-            let accepted = self.callback::<(u32, u32), u32>(ROOT, name, (ROOT, size));
-            self.data_mut().is_configuring = false;
+            self.data_mut().configuring = Some(Arc::clone(&config));
+            let accepted = self.callback::<(u32, u32), u32>(root, name, (root, size));
+            self.data_mut().configuring = None;
             if accepted.map_err(|Died| self.cause())? == Some(0) {
                 return Err(format!("{name} returned false"));
             }
         }
+        self.serving.root = Some(root);
         Ok(())
     }
 
@@ -244,31 +289,36 @@ impl Vm {
     pub(crate) fn callback<P: WasmParams, R: WasmResults>(
         &mut self,
         context: u32,
-        name: &str,
+        name: &'static str,
         arguments: P,
     ) -> Result<Option<R>, Died> {
         if self.death.is_some() {
             return Err(Died);
         }
-        if !self.exports(name) {
+        let Some(function) = self.function(name) else {
             return Ok(None);
-        }
-        self.call(context, name, arguments).map(Some)
+        };
+        self.call(context, name, &function, arguments).map(Some)
     }
 
-    fn call<P: WasmParams, R: WasmResults>(&mut self, context: u32, name: &str, arguments: P) -> Result<R, Died> {
+    fn call<P: WasmParams, R: WasmResults>(
+        &mut self,
+        context: u32,
+        name: &str,
+        function: &Func,
+        arguments: P,
+    ) -> Result<R, Died> {
         let guest = self.store.data_mut();
         guest.current = context;
         guest.effective = 0;
         let fuel = guest.node.lock().options.fuel_per_call;
         self.store.set_fuel(fuel).expect("the engine counts fuel");
-        let result = self
-            .instance
-            .get_typed_func::<P, R>(&mut self.store, name)
+        let result = function
+            .typed::<P, R>(&self.store)
             .and_then(|function| function.call(&mut self.store, arguments));
         let left = self.store.get_fuel().expect("the engine counts fuel");
         let guest = self.store.data();
-        if let Some(stream) = guest.contexts.get(&context) {
+        if let Some((stream, _)) = guest.contexts.get(&context) {
             guest.node.lock().stream(*stream).fuel += fuel - left;
         }
         result.map_err(|error| {
@@ -285,8 +335,10 @@ impl Vm {
         })
     }
 
-    fn exports(&mut self, name: &str) -> bool {
-        matches!(self.instance.get_export(&mut self.store, name), Some(Extern::Func(_)))
+    fn function(&mut self, name: &'static str) -> Option<Func> {
+        let Self { store, instance, .. } = self;
+        let look = || instance.get_func(store, name);
+        *self.functions.entry(name).or_insert_with(look)
     }
 
     fn cause(&self) -> String {

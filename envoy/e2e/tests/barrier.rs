@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use corpus::answer::Answer;
-use envoy_e2e::{Message, Reply, Setup, World};
+use envoy_e2e::{Feature, Message, Reply, Setup, World};
 use envoy_run::Bootstrap;
 use serde_json::{Value, json};
 
@@ -27,6 +27,7 @@ const CAPABILITIES: &[&str] = &[
     "random_get",
     "proxy_add_header_map_value",
     "proxy_call_foreign_function",
+    "proxy_close_stream",
     "proxy_continue_stream",
     "proxy_define_metric",
     "proxy_dequeue_shared_queue",
@@ -64,7 +65,12 @@ const CAPABILITIES: &[&str] = &[
 
 fn allow(bootstrap: &mut Bootstrap, capabilities: impl Iterator<Item = &'static str>) {
     let allowed: serde_json::Map<String, Value> = capabilities.map(|name| (name.to_owned(), json!({}))).collect();
-    bootstrap.plugin()["vm_config"]["capability_restriction_config"]["allowed_capabilities"] = allowed.into();
+    let allowed = json!({ "allowed_capabilities": allowed });
+    if Feature::CapabilitiesOfVms.is_there().expect("an Envoy") {
+        bootstrap.plugin()["vm_config"]["capability_restriction_config"] = allowed;
+    } else {
+        bootstrap.plugin()["capability_restriction_config"] = allowed;
+    }
     // What is held for ever ends sooner than in production.
     bootstrap.hcm()["stream_idle_timeout"] = "1s".into();
 }

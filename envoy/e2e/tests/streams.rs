@@ -1,137 +1,36 @@
 //! What goes on after the headers: once a request is admitted, a WebSocket and a stream of events pass
-//! through the filter as they are, byte by byte and at once.
+//! through the filter as they are, byte by byte and at once; until, with `enforce.cut_streams`, their tenant is
+//! refused.
 
-use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
-use envoy_e2e::{Message, Setup, World};
+use envoy_e2e::live::{GREETING, Upstream, authorization, handshake};
+use envoy_e2e::{Setup, World, live};
 use envoy_run::Bootstrap;
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Empty, StreamBody};
-use hyper::body::{Frame, Incoming};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
 use hyper::ext::Protocol;
-use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
-use hyper::service::service_fn;
+use hyper::header::{HeaderValue, UPGRADE};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, split};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 
 /// How long anything may take that is waited for here.
 const SOON: Duration = Duration::from_secs(10);
 
-/// What the upstream says first when it has switched protocols.
-const GREETING: &[u8] = b"\x81\x05hello";
-
-type Reply = Response<BoxBody<Bytes, Infallible>>;
-
-/// An upstream that switches protocols and echoes, or streams the events that it is given. It ends when
-/// it is dropped.
-#[derive(Debug)]
-struct Upstream {
-    address: SocketAddr,
-    seen: watch::Receiver<Vec<hyper::HeaderMap>>,
-    task: JoinHandle<()>,
-}
-
-impl Upstream {
-    async fn start(events: Option<mpsc::UnboundedReceiver<&'static str>>) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
-        let (see, seen) = watch::channel(Vec::new());
-        let events = std::sync::Arc::new(std::sync::Mutex::new(events));
-        let see = std::sync::Arc::new(see);
-        let task = tokio::spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                let (events, see) = (events.clone(), see.clone());
-                let answer = service_fn(move |request: Request<Incoming>| {
-                    see.send_modify(|all| all.push(request.headers().clone()));
-                    let events = events.lock().map(|mut events| events.take()).unwrap_or_default();
-                    async move { answer(request, events) }
-                });
-                let serving = hyper::server::conn::http1::Builder::new();
-                connections.spawn(serving.serve_connection(TokioIo::new(stream), answer).with_upgrades());
-            }
-        });
-        Ok(Self { address, seen, task })
-    }
-
-    /// The headers of all requests so far.
-    fn seen(&self) -> Vec<hyper::HeaderMap> {
-        self.seen.borrow().clone()
-    }
-}
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-fn answer(
-    mut request: Request<Incoming>,
-    events: Option<mpsc::UnboundedReceiver<&'static str>>,
-) -> Result<Reply, hyper::http::Error> {
-    if let Some(events) = events {
-        let events = UnboundedReceiverStream::new(events);
-        let frames = events.map(|event| Ok(Frame::data(Bytes::from_static(event.as_bytes()))));
-        let reply = Response::builder().header("content-type", "text/event-stream");
-        return reply.body(StreamBody::new(frames).boxed());
-    }
-    let upgraded = hyper::upgrade::on(&mut request);
-    tokio::spawn(async move {
-        let (mut reader, mut writer) = split(TokioIo::new(upgraded.await?));
-        writer.write_all(GREETING).await?;
-        copy(&mut reader, &mut writer).await?;
-        anyhow::Ok(())
-    });
-    let reply = Response::builder().status(101).header(CONNECTION, "Upgrade");
-    reply.header(UPGRADE, "websocket").body(Empty::new().boxed())
-}
-
-/// A handshake of this tenant, if of any, that nominates a header of the filter's for removal.
-fn handshake(tenant: Option<&str>) -> anyhow::Result<Request<Empty<Bytes>>> {
-    let mut request = Request::get("/v1/socket?x=1")
-        .header("host", "ledger.example.com")
-        .header(CONNECTION, "x-tenant-id, Upgrade")
-        .header(UPGRADE, "websocket")
-        .header("sec-websocket-version", "13")
-        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
-        .header("x-tenant-id", "victim");
-    if let Some(tenant) = tenant {
-        request = request.header("authorization", authorization(tenant)?);
-    }
-    Ok(request.body(Empty::new())?)
-}
-
-fn authorization(tenant: &str) -> anyhow::Result<HeaderValue> {
-    let message = Message::of_tenant(tenant, "/").bytes();
-    let text = String::from_utf8(message)?;
-    let token = text.lines().find_map(|line| line.strip_prefix("authorization: "));
-    Ok(HeaderValue::from_str(token.context("a token")?)?)
-}
-
 /// Sends a request on a connection of its own, which can switch protocols.
 async fn send(world: &World, request: Request<Empty<Bytes>>) -> anyhow::Result<Response<Incoming>> {
-    let stream = TcpStream::connect(world.envoy.address()).await?;
-    stream.set_nodelay(true)?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection.with_upgrades());
-    Ok(timeout(SOON, sender.send_request(request)).await??)
+    live::send(world.envoy.address(), request).await
 }
 
 async fn world(upstream: &Upstream) -> anyhow::Result<World> {
-    Setup::of_corpus(json!({}))?.upstream(upstream.address).start().await
+    Setup::of_corpus(json!({}))?.upstream(upstream.address()).start().await
 }
 
 #[tokio::test]
@@ -171,7 +70,7 @@ fn takes_connect(bootstrap: &mut Bootstrap) {
 async fn a_websocket_over_http2_is_one_too() -> anyhow::Result<()> {
     let upstream = Upstream::start(None).await?;
     let setup = Setup::of_corpus(json!({}))?
-        .upstream(upstream.address)
+        .upstream(upstream.address())
         .change(takes_connect);
     let world = setup.start().await?;
     let stream = TokioIo::new(TcpStream::connect(world.envoy.address()).await?);
@@ -272,6 +171,105 @@ async fn events_of_a_server_come_one_by_one_while_their_stream_is_open() -> anyh
     drop(tell);
     let rest = timeout(SOON, body.collect()).await??.to_bytes();
     ensure!(rest == expected.as_bytes(), "{}", rest.escape_ascii());
+    world.check_workers_live().await?;
+    world.stop().await
+}
+
+/// The sockets of two tenants on many connections, so that every worker has some, each greeted.
+async fn sockets(world: &World) -> anyhow::Result<Vec<(&'static str, TokioIo<hyper::upgrade::Upgraded>)>> {
+    let mut sockets = Vec::new();
+    for tenant in ["acme", "globex"].repeat(8) {
+        let reply = send(world, handshake(Some(tenant))?).await?;
+        ensure!(reply.status() == 101, "{reply:?}");
+        let mut socket = TokioIo::new(hyper::upgrade::on(reply).await?);
+        timeout(SOON, socket.read_exact(&mut [0; GREETING.len()])).await??;
+        sockets.push((tenant, socket));
+    }
+    Ok(sockets)
+}
+
+/// Whether the socket still carries bytes both ways; otherwise whether it has ended.
+async fn carries(socket: &mut TokioIo<hyper::upgrade::Upgraded>) -> anyhow::Result<()> {
+    socket.write_all(b"x").await?;
+    timeout(SOON, socket.read_exact(&mut [0])).await??;
+    Ok(())
+}
+
+async fn ended(socket: &mut TokioIo<hyper::upgrade::Upgraded>) -> anyhow::Result<()> {
+    let read = timeout(SOON, socket.read(&mut [0])).await.context("it stays open")?;
+    ensure!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn streams_of_a_suspended_tenant_are_cut_where_that_is_asked_for_and_no_others() -> anyhow::Result<()> {
+    let suspended =
+        json!({ "event_id": "1", "event_type": "tenant.suspended", "tenant_id": "acme", "environment": "staging" });
+    for cuts in [true, false] {
+        let upstream = Upstream::start(None).await?;
+        let setup = Setup::of_corpus(json!({ "enforce": { "cut_streams": cuts } }))?;
+        let world = setup
+            .upstream(upstream.address)
+            .workers(2)
+            .tenant_events()?
+            .start()
+            .await?;
+        let mut sockets = sockets(&world).await?;
+        ensure!(world.tell(&suspended).await?.status == 200);
+        let (mut of_acme, mut of_globex): (Vec<_>, Vec<_>) =
+            sockets.iter_mut().partition(|(tenant, _)| *tenant == "acme");
+        if cuts {
+            for (_, socket) in &mut of_acme {
+                ended(socket).await?;
+            }
+            let cut = world.envoy.stat("wasmcustom.tenantgate_streams_cut_total").await?;
+            ensure!(cut == 8, "{cut} are counted");
+        } else {
+            of_globex.append(&mut of_acme);
+        }
+        for (tenant, socket) in &mut of_globex {
+            carries(socket)
+                .await
+                .with_context(|| format!("of {tenant}, cuts {cuts}"))?;
+        }
+        world.check_workers_live().await?;
+        world.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_response_that_has_begun_does_not_end_as_if_it_were_whole_and_its_connection_serves_others()
+-> anyhow::Result<()> {
+    let (tell, events) = mpsc::unbounded_channel();
+    let upstream = Upstream::start(Some(events)).await?;
+    let setup = Setup::of_corpus(json!({ "enforce": { "cut_streams": true } }))?;
+    let world = setup.upstream(upstream.address).tenant_events()?.start().await?;
+    let stream = TokioIo::new(TcpStream::connect(world.envoy.address()).await?);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await?;
+    let connection = tokio::spawn(connection);
+    let request = |tenant| {
+        let request =
+            Request::get("http://ledger.example.com/v1/events").header("authorization", authorization(tenant)?);
+        anyhow::Ok(request.body(Empty::<Bytes>::new())?)
+    };
+    tell.send("data: 1\n\n")?;
+    let reply = timeout(SOON, sender.send_request(request("acme")?)).await??;
+    let mut body = reply.into_body();
+    let first = timeout(SOON, body.frame()).await?.context("the stream has ended")??;
+    ensure!(first.into_data().is_ok_and(|data| data == "data: 1\n\n"));
+    let suspended =
+        json!({ "event_id": "1", "event_type": "tenant.suspended", "tenant_id": "acme", "environment": "staging" });
+    ensure!(world.tell(&suspended).await?.status == 200);
+    let next = timeout(SOON, body.frame()).await.context("it stays open")?;
+    ensure!(
+        matches!(next, Some(Err(_))),
+        "it has not ended as if it were complete: {next:?}"
+    );
+    // The connection serves others.
+    let refused = timeout(SOON, sender.send_request(request("acme")?)).await??;
+    ensure!(refused.status() == 403, "{refused:?}");
+    connection.abort();
     world.check_workers_live().await?;
     world.stop().await
 }

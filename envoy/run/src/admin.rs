@@ -89,6 +89,13 @@ impl Admin {
         Ok(numbers.map(|stat| (stat.name, stat.value)).collect())
     }
 
+    pub(crate) async fn tell(&self, path: &str) -> anyhow::Result<()> {
+        let response = self.client.post(self.url(path)).send().await;
+        let response = response.and_then(reqwest::Response::error_for_status);
+        response.with_context(|| format!("the admin interface did not take {path}"))?;
+        Ok(())
+    }
+
     /// What a Prometheus reads.
     pub(crate) async fn prometheus(&self) -> anyhow::Result<String> {
         let response = self.client.get(self.url("/stats/prometheus")).send().await;

@@ -35,12 +35,23 @@ impl ListenerFile {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn write(&mut self, mut bootstrap: Bootstrap) -> io::Result<Bootstrap> {
+    pub fn write(&mut self, bootstrap: Bootstrap) -> io::Result<Bootstrap> {
+        self.write_some(bootstrap, |_| true)
+    }
+
+    /// The same with the listeners of these names only: what Envoy had of the others is removed.
+    ///
+    /// # Errors
+    /// As [`ListenerFile::write`].
+    pub fn write_some(&mut self, mut bootstrap: Bootstrap, stays: impl Fn(&str) -> bool) -> io::Result<Bootstrap> {
         self.version += 1;
         let root = bootstrap.root_mut();
         let mut listeners = root["static_resources"]["listeners"].take();
-        for listener in listeners.as_array_mut().into_iter().flatten() {
-            listener["@type"] = LISTENER.into();
+        if let Some(listeners) = listeners.as_array_mut() {
+            listeners.retain(|listener| listener["name"].as_str().is_some_and(&stays));
+            for listener in listeners {
+                listener["@type"] = LISTENER.into();
+            }
         }
         let resources = json!({ "version_info": self.version.to_string(), "resources": listeners });
         // Envoy looks at the file when another one takes its name.

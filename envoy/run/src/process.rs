@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::admin::Admin;
 use crate::bootstrap::Bootstrap;
+use crate::hot_restart::{self, HotRestart};
 use crate::logs::Logs;
 
 /// How long Envoy may take until it serves. Compiling the module takes most of it.
@@ -50,6 +51,8 @@ pub struct Options {
     pub drain_time: Duration,
     /// Variables that Envoy has in its environment besides our own.
     pub environment: BTreeMap<String, String>,
+    /// Whether another Envoy can follow this one, or this one follows another.
+    pub hot_restart: HotRestart,
 }
 
 impl Options {
@@ -64,6 +67,7 @@ impl Options {
             wasm_log_level: "info".to_owned(),
             drain_time: Duration::from_secs(600),
             environment: BTreeMap::new(),
+            hot_restart: HotRestart::Disabled,
         }
     }
 }
@@ -231,6 +235,38 @@ impl Envoy {
         self.running.child.id()
     }
 
+    /// The number by which another Envoy can follow this one.
+    ///
+    /// # Errors
+    /// When it was not started as [`HotRestart::First`].
+    pub fn base_id(&self) -> anyhow::Result<u32> {
+        hot_restart::base_id(self.running.directory.path()).context("it cannot be followed")
+    }
+
+    /// Waits until Envoy has ended by itself.
+    ///
+    /// # Errors
+    /// When it has not `within` that time.
+    pub async fn ends(mut self, within: Duration) -> anyhow::Result<ExitStatus> {
+        let status = timeout(within, self.running.child.wait()).await;
+        let status = status.with_context(|| format!("Envoy runs on after {within:?}"))??;
+        self.running.ended().await;
+        Ok(status)
+    }
+
+    /// Has the admin interface do something: `POST` to this path.
+    ///
+    /// # Errors
+    /// When it does not answer, or refuses.
+    pub async fn tell_admin(&self, path: &str) -> anyhow::Result<()> {
+        self.admin.tell(path).await
+    }
+
+    /// Whether Envoy says that it is ready for requests.
+    pub async fn is_ready(&self) -> bool {
+        self.admin.is_ready().await
+    }
+
     /// What Envoy and the module log (its standard error).
     pub fn logs(&self) -> &Logs {
         &self.running.logs
@@ -331,8 +367,7 @@ impl Running {
             .args(["--file-flush-interval-msec", "100"])
             .arg("--drain-time-s")
             .arg(options.drain_time.as_secs().to_string())
-            // Without it processes of one machine would have to agree on numbers of shared memory.
-            .arg("--disable-hot-restart")
+            .args(options.hot_restart.arguments(directory.path(), options.drain_time))
             .args(arguments)
             .envs(&options.environment)
             .stdin(Stdio::null())

@@ -15,6 +15,7 @@ use crate::resolve::Resolver;
 use crate::sanitize::{Place, Sanitizer};
 use crate::scope::Edit;
 use crate::telemetry::Counter;
+use crate::tenant_id::TenantId;
 
 /// The engine of one worker.
 #[derive(Debug)]
@@ -127,6 +128,15 @@ impl Engine {
     /// With what to answer when not all of them can be read or carried out.
     pub fn receive(&mut self, delivery: &Delivery, node: &impl Node) -> Result<Received, Denial> {
         events::receive(self, delivery, node)
+    }
+
+    /// Those of the tenants with open streams that are refused since this was asked last, with
+    /// `enforce.cut_streams`: their streams are to be cut. Each comes as often as it is among `open`.
+    pub fn refused_since<'t>(&mut self, open: impl Iterator<Item = &'t TenantId>, node: &impl Node) -> Vec<TenantId> {
+        match self.resolver.as_mut() {
+            Some(resolver) => resolver.refused_since(open, node),
+            None => Vec::new(),
+        }
     }
 
     /// The errands that nobody waits for and that must be started now. Asked for after everything

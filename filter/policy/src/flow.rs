@@ -69,6 +69,8 @@ pub struct Forward {
     pub counters: Vec<Counter>,
     /// What is done to the response; `None`: nothing.
     pub way_back: Option<WayBack>,
+    /// In whose name it goes on, with `enforce.cut_streams`: its stream ends when that tenant is refused.
+    pub ends_with: Option<TenantId>,
     /// With `enforcement: report`, what it would have been answered with.
     pub would_be: Option<Box<Refused>>,
 }
@@ -421,12 +423,14 @@ impl Request {
         }
         let quota = admitted.quota();
         let is_awaited = quota.is_some() || !config.scope.response.is_empty();
+        let ends_with = config.cuts_streams().then(|| tenant.clone());
         let way_back = is_awaited.then_some(WayBack { tenant, known, quota });
         Step::Forward(Forward {
             properties,
             edits: scope::after(sanitizing, edits),
             counters,
             way_back,
+            ends_with,
             would_be: None,
         })
     }

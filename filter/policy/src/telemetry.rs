@@ -88,6 +88,8 @@ pub enum Counter {
     RateLimitFallbacks,
     /// A response held a key of another tenant: it was withheld, or the trailer was taken out.
     ResponseLeaks,
+    /// With `enforce.cut_streams`, a stream was ended because its tenant is refused.
+    StreamsCut,
     /// A bound was reached: a tenant's request was counted under `aggregate`, since as many tenants as
     /// may have a label have one.
     TenantLabelsAggregated,
@@ -126,6 +128,7 @@ singles! {
     UnverifiedRequests = "tenantgate_unverified_requests_total",
     RateLimitFallbacks = "tenantgate_rate_limit_fallbacks_total",
     ResponseLeaks = "tenantgate_response_leaks_total",
+    StreamsCut = "tenantgate_streams_cut_total",
     TenantLabelsAggregated = "tenantgate_tenant_labels_aggregated_total",
     CalloutBytes = "tenantgate_callout_response_bytes_total",
 }

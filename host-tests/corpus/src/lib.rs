@@ -17,6 +17,7 @@
 pub mod answer;
 pub mod case;
 pub mod expect;
+mod filter;
 pub mod jwt_authn;
 pub mod kept;
 pub mod load;
@@ -24,5 +25,6 @@ pub mod mint;
 pub mod repeat;
 pub mod wire;
 
+pub use filter::finished_filter;
 pub use load::{Corpus, cases_dir, load, merged_config};
 pub use wire::latin1;

@@ -10,6 +10,13 @@
 //! 8192 bits, and keys in another encoding than the one that aws-lc writes (compressed points),
 //! were not measured; here they verify nothing.
 
+#![warn(missing_docs)]
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA1_ASN1, ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P256_SHA512_ASN1,

@@ -8,7 +8,7 @@ use crate::worker::Guest;
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     hostcall!(linker, "proxy_set_effective_context", |call, context| {
         let guest = call.data_mut();
-        if context != guest.root && !guest.contexts.contains_key(&context) {
+        if !guest.roots.contains_key(&context) && !guest.contexts.contains_key(&context) {
             return Err(Status::BadArgument.into());
         }
         guest.effective = context;

@@ -29,6 +29,10 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         side_of_stream(kind, "proxy_close_stream")?;
         let guest = call.data_mut();
         if let Some(stream) = guest.effective_stream() {
+            let mut node = guest.node.lock();
+            let details = &mut node.stream(stream).details;
+            details.get_or_insert_with(|| "wasm_close_stream".to_owned());
+            drop(node);
             guest.deferred.push(Deferred::Reset(stream));
         }
         Ok(())
@@ -235,17 +239,20 @@ fn call_out(call: &mut Call<'_>, name: Vec<u8>, mut request: PeerRequest, timeou
         at,
     });
     let natural_end = match answer.reply {
-        Reply::Response(response) => Some(CalloutEnd::Response(response)),
+        Reply::Response(ref response) => Some(CalloutEnd::Response(response.clone())),
         Reply::ResetMidBody(_) => Some(CalloutEnd::Reset),
         Reply::CloseBeforeHeaders => Some(CalloutEnd::Response(made_by_envoy(503, crate::UPSTREAM_CLOSED))),
-        Reply::Silence | Reply::NoEndpoints => None,
+        Reply::Silence | Reply::Unending(_) | Reply::NoEndpoints => None,
+    };
+    // A response that has begun cannot become another one at the timeout.
+    let at_timeout = if matches!(answer.reply, Reply::Unending(_)) {
+        CalloutEnd::Reset
+    } else {
+        CalloutEnd::Response(made_by_envoy(504, "upstream request timeout"))
     };
     let is_late = |timeout: &Duration| natural_end.is_none() || answer.delay >= *timeout;
     let (delay, end) = match (timeout.filter(is_late), natural_end) {
-        (Some(timeout), _) => (
-            timeout,
-            CalloutEnd::Response(made_by_envoy(504, "upstream request timeout")),
-        ),
+        (Some(timeout), _) => (timeout, at_timeout),
         (None, Some(end)) => (answer.delay, end),
         (None, None) => return Ok(token),
     };
@@ -253,7 +260,7 @@ fn call_out(call: &mut Call<'_>, name: Vec<u8>, mut request: PeerRequest, timeou
         delay,
         Event::Callout {
             vm: guest.vm,
-            root: guest.root,
+            root: guest.effective_root(),
             token,
             end,
         },

@@ -85,7 +85,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         let (path, value) = (read(call, path, length)?, read(call, data, size)?);
         let guest = call.data();
         let stream = guest.effective_stream().ok_or(Status::NotFound)?;
-        let declared = guest.declarations.get(&guest.root).map(|all| all.of(&path));
+        let declared = guest.declarations.get(&guest.effective_root()).map(|all| all.of(&path));
         let mut node = guest.node.lock();
         let state = &mut node.stream(stream).filter_state;
         Ok(state.set(path, value, declared.unwrap_or_default())?)
@@ -119,15 +119,16 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 fn set_tick_period(call: &mut Call<'_>, period: u32) {
     let guest = call.data_mut();
-    guest.tick_setting += 1;
-    guest.tick_period = Duration::from_millis(u64::from(period));
-    if period > 0 {
-        let tick = Event::Tick {
-            vm: guest.vm,
-            root: guest.root,
-            setting: guest.tick_setting,
-        };
-        guest.node.lock().plan(guest.tick_period, tick);
+    guest.tick_settings += 1;
+    let (vm, root, setting) = (guest.vm, guest.effective_root(), guest.tick_settings);
+    let period = Duration::from_millis(u64::from(period));
+    let Some(context) = guest.roots.get_mut(&root) else {
+        return;
+    };
+    context.tick_period = period;
+    context.tick_setting = setting;
+    if !period.is_zero() {
+        guest.node.lock().plan(period, Event::Tick { vm, root, setting });
     }
 }
 
@@ -142,7 +143,7 @@ fn buffer(call: &Call<'_>, kind: u32) -> Result<Vec<u8>, Fault> {
         }
         4 => guest.callout_response.as_ref().map(|response| response.body.clone()),
         6 => Some(node.options.vm_configuration.clone()),
-        7 => guest.is_configuring.then(|| node.options.plugin_configuration.clone()),
+        7 => guest.configuring.as_ref().map(|config| config.to_vec()),
         other => return Err(unmodelled(format!("proxy_get_buffer_bytes of buffer {other}"))),
     };
     Ok(bytes.ok_or(Status::NotFound)?)
@@ -202,10 +203,7 @@ fn property(guest: &Guest, path: &[u8]) -> Option<Vec<u8>> {
             let code: i64 = String::from_utf8(status).ok()?.parse().ok()?;
             Some(code.to_le_bytes().to_vec())
         }
-        [b"response", b"code_details"] => stream
-            .local_reply
-            .as_ref()
-            .map(|facts| facts.details.clone().into_bytes()),
+        [b"response", b"code_details"] => stream.details.clone().map(String::into_bytes),
         _ => None,
     }
 }

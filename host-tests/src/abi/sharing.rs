@@ -6,7 +6,7 @@ use wasmtime::Linker;
 
 use crate::abi::memory::{hand_over, read, write_u32};
 use crate::abi::{Fault, Status, hostcall, unmodelled};
-use crate::interleave::{Access, Op, Place};
+use crate::interleave::{Access, Op, Place, Seat};
 use crate::node::Event;
 use crate::worker::Guest;
 
@@ -41,10 +41,14 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             let name = read(call, name, length)?;
             let guest = call.data();
             guest.point(|| Op::new("proxy_register_shared_queue", Place::Queue(name.clone()), Access::Write));
-            if guest.seat.is_some() {
+            if guest.seat.as_ref().is_some_and(Seat::explores) {
                 refuse_to_hand_over(guest, &name)?;
             }
-            let id = guest.node.lock().queues.register(&name, guest.vm, guest.root);
+            let id = guest
+                .node
+                .lock()
+                .queues
+                .register(&name, guest.vm, guest.effective_root());
             write_u32(call, return_id, id)
         }
     );

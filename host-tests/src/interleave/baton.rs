@@ -4,8 +4,10 @@
 //! next, and that worker has it. Until somebody acts each worker runs to its first act, in order.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::interleave::crew::Job;
 use crate::interleave::op::Op;
 use crate::interleave::pilot::{Pending, Pilot};
 
@@ -13,34 +15,65 @@ use crate::interleave::pilot::{Pending, Pilot};
 #[derive(Debug)]
 pub(crate) struct Baton {
     state: Mutex<State>,
-    /// By the number of the worker among those that run.
-    moved: Vec<Condvar>,
-    workers: Vec<usize>,
+    /// Where each worker waits for its turn.
+    turns: Vec<(usize, Turn)>,
+    /// Every schedule is to be run, not one.
+    explores: bool,
 }
 
-#[derive(Debug)]
 struct State {
-    holder: Option<usize>,
-    /// Workers that have not run to their first act yet.
-    fresh: VecDeque<usize>,
+    /// Workers that have not begun, and what makes them begin.
+    fresh: VecDeque<Job>,
     pending: Pending,
     pilot: Pilot,
 }
 
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("pending", &self.pending)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether it is a worker's turn.
+#[derive(Debug, Default)]
+struct Turn {
+    has_come: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Turn {
+    fn give(&self) {
+        *self.has_come.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_one();
+    }
+
+    fn take(&self) {
+        let mut has_come = self.has_come.lock().unwrap_or_else(PoisonError::into_inner);
+        while !std::mem::take(&mut *has_come) {
+            has_come = self.changed.wait(has_come).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
 impl Baton {
-    /// For these workers, none of which runs yet.
-    pub(crate) fn new(workers: &[usize], pilot: Pilot) -> Arc<Self> {
-        let mut fresh: VecDeque<usize> = workers.iter().copied().collect();
+    /// For these workers. Whoever makes it is the first of them, and has it.
+    pub(crate) fn new(workers: &[usize], pilot: Pilot, explores: bool) -> Arc<Self> {
         Arc::new(Self {
-            moved: workers.iter().map(|_| Condvar::new()).collect(),
-            workers: workers.to_vec(),
             state: Mutex::new(State {
-                holder: fresh.pop_front(),
-                fresh,
+                fresh: VecDeque::new(),
                 pending: Pending::new(),
                 pilot,
             }),
+            turns: workers.iter().map(|worker| (*worker, Turn::default())).collect(),
+            explores,
         })
+    }
+
+    /// Another worker is to begin, by this job, after those before it.
+    pub(crate) fn enqueue(&self, begin: Job) {
+        self.lock().fresh.push_back(begin);
     }
 
     pub(crate) fn seat(self: &Arc<Self>, worker: usize) -> Seat {
@@ -59,25 +92,25 @@ impl Baton {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the baton to whoever is next.
-    fn hand_on(&self, state: &mut State) {
-        state.holder = state.fresh.pop_front().or_else(|| {
-            let State { pending, pilot, .. } = state;
-            (!pending.is_empty()).then(|| pilot.choose(pending))
-        });
-        if let Some(holder) = state.holder {
-            state.pending.remove(&holder);
-            let place = self.workers.iter().position(|worker| *worker == holder);
-            self.moved[place.expect("one of ours")].notify_one();
+    /// Whose turn is next, unless it is one's who only now begins or there is nobody.
+    fn next(&self, mut state: MutexGuard<'_, State>) -> Option<usize> {
+        if let Some(begin) = state.fresh.pop_front() {
+            drop(state);
+            begin();
+            return None;
         }
+        let State { pending, pilot, .. } = &mut *state;
+        if pending.is_empty() {
+            return None;
+        }
+        let chosen = pilot.choose(pending);
+        pending.remove(&chosen);
+        Some(chosen)
     }
 
-    fn wait(&self, mut state: MutexGuard<'_, State>, worker: usize) {
-        let place = self.workers.iter().position(|known| *known == worker);
-        let moved = &self.moved[place.expect("one of ours")];
-        while state.holder != Some(worker) {
-            state = moved.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+    fn turn(&self, worker: usize) -> &Turn {
+        let turn = self.turns.iter().find(|(known, _)| *known == worker);
+        &turn.expect("one of ours").1
     }
 }
 
@@ -89,21 +122,27 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Waits until the worker may run for the first time.
-    pub(crate) fn enter(&self) {
-        self.baton.wait(self.baton.lock(), self.worker);
+    /// Whether this is one run of many that together make every schedule.
+    pub(crate) fn explores(&self) -> bool {
+        self.baton.explores
     }
 
     /// The worker is about to act: others may act before it. Returns when it is its turn.
     pub(crate) fn point(&self, op: Op) {
         let mut state = self.baton.lock();
         state.pending.insert(self.worker, Arc::new(op));
-        self.baton.hand_on(&mut state);
-        self.baton.wait(state, self.worker);
+        match self.baton.next(state) {
+            Some(next) if next == self.worker => return,
+            Some(next) => self.baton.turn(next).give(),
+            None => {}
+        }
+        self.baton.turn(self.worker).take();
     }
 
     /// The worker has nothing more to do.
     pub(crate) fn leave(&self) {
-        self.baton.hand_on(&mut self.baton.lock());
+        if let Some(next) = self.baton.next(self.baton.lock()) {
+            self.baton.turn(next).give();
+        }
     }
 }

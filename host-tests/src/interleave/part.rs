@@ -1,9 +1,10 @@
 //! A world taken to pieces, one for each worker that is to run in a thread of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::envoy::TinyEnvoy;
 use crate::interleave::baton::Seat;
+use crate::interleave::crew::Crew;
 use crate::interleave::op::Op;
 
 impl TinyEnvoy {
@@ -26,10 +27,11 @@ impl TinyEnvoy {
             seat: Some(seat),
             failure_policy: self.failure_policy,
             deaths: Vec::new(),
+            crew: Crew::default(),
+            verdicts: HashMap::new(),
+            configurations: self.configurations,
             plugin: self.plugin.clone(),
-            linker: self.linker.clone(),
-            // What a stream is called does not depend on the schedule.
-            last_stream: self.last_stream + ((worker as u64 + 1) << 32),
+            last_stream: self.last_stream,
         }
     }
 
@@ -40,5 +42,6 @@ impl TinyEnvoy {
             self.vms.insert(worker, vm);
         }
         self.deaths.extend(part.deaths);
+        self.last_stream = self.last_stream.max(part.last_stream);
     }
 }

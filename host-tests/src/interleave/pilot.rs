@@ -33,6 +33,12 @@ pub(crate) struct Pilot {
     pub(crate) fault: Option<String>,
     /// Who went on last.
     last: Option<usize>,
+    /// Draws who goes on when the prescription has ended.
+    dice: Option<fastrand::Rng>,
+    /// What nobody can do of the prescription is passed over.
+    is_lenient: bool,
+    /// How much of the prescription has been followed or passed over.
+    followed: usize,
 }
 
 impl Pilot {
@@ -40,6 +46,23 @@ impl Pilot {
         Self {
             prescribed,
             asleep,
+            ..Self::default()
+        }
+    }
+
+    /// Draws each time, from a seed.
+    pub(crate) fn drawing(seed: u64) -> Self {
+        Self {
+            dice: Some(fastrand::Rng::with_seed(seed)),
+            ..Self::default()
+        }
+    }
+
+    /// Follows a prescription as far as that is possible.
+    pub(crate) fn following(prescribed: Vec<usize>) -> Self {
+        Self {
+            prescribed,
+            is_lenient: true,
             ..Self::default()
         }
     }
@@ -65,7 +88,19 @@ impl Pilot {
             self.fault = Some(format!("a run has more than {MOST_ACTS} acts"));
             return None;
         }
-        if let Some(chosen) = self.prescribed.get(depth).copied() {
+        if let Some(dice) = &mut self.dice {
+            let chosen = *pending.keys().nth(dice.usize(..pending.len()))?;
+            return Some(self.record_only(pending, chosen));
+        }
+        while self.is_lenient
+            && let Some(chosen) = self.prescribed.get(self.followed).copied()
+        {
+            self.followed += 1;
+            if pending.contains_key(&chosen) {
+                return Some(self.record_only(pending, chosen));
+            }
+        }
+        if let Some(chosen) = self.prescribed.get(depth).copied().filter(|_| !self.is_lenient) {
             if !pending.contains_key(&chosen) {
                 self.fault = Some(format!("choice {depth} is worker {chosen}, which has nothing to do"));
                 return None;
@@ -85,6 +120,13 @@ impl Pilot {
         self.asleep.retain(|_, sleeping| !sleeping.conflicts(op));
         self.record(pending, asleep, chosen);
         Some(chosen)
+    }
+
+    /// Records a choice of a run to which there are no others.
+    fn record_only(&mut self, pending: &Pending, chosen: usize) -> usize {
+        let taken = Pending::from([(chosen, Arc::clone(&pending[&chosen]))]);
+        self.record(&taken, Pending::new(), chosen);
+        chosen
     }
 
     fn record(&mut self, pending: &Pending, asleep: Pending, chosen: usize) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::channel;
 
 use crate::envoy::TinyEnvoy;
 use crate::interleave::baton::{Baton, Seat};
@@ -9,7 +10,7 @@ use crate::interleave::op::{Access, Op, Place};
 use crate::interleave::pilot::Pilot;
 use crate::interleave::run::Run;
 
-type Step = Box<dyn FnOnce(&mut TinyEnvoy) + Send>;
+pub(super) type Step = Box<dyn FnOnce(&mut TinyEnvoy) + Send>;
 type Check = Box<dyn FnOnce(&mut TinyEnvoy, &Run)>;
 
 /// A world whose workers are about to run interleaved, what each of them does, and what must hold
@@ -75,28 +76,7 @@ impl Scene {
             steps,
             check,
         } = self;
-        let workers: Vec<usize> = steps.keys().copied().collect();
-        let baton = Baton::new(&workers, pilot);
-        let parts: Vec<_> = steps
-            .into_iter()
-            .map(|(worker, steps)| (envoy.part(baton.seat(worker)), steps))
-            .collect();
-        let ended: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = parts
-                .into_iter()
-                .map(|(part, steps)| scope.spawn(move || work(part, steps, in_real_time)))
-                .collect();
-            let joined = threads.into_iter().map(|thread| thread.join());
-            joined
-                .map(|ended| ended.expect("panics are caught in the thread"))
-                .collect()
-        });
-        let mut failure = None;
-        for (part, outcome) in ended {
-            envoy.rejoin(part);
-            failure = failure.or(outcome.err());
-        }
-        let pilot = baton.pilot();
+        let Played { pilot, mut failure } = play(&mut envoy, steps, pilot, Some(in_real_time));
         if let Some(check) = check
             && failure.is_none()
             && pilot.fault.is_none()
@@ -109,9 +89,55 @@ impl Scene {
     }
 }
 
-fn work(mut part: TinyEnvoy, steps: Vec<Step>, in_real_time: bool) -> (TinyEnvoy, Result<(), String>) {
+/// Runs the steps of some workers under a pilot: one run of an exploration, in real time perhaps, or a
+/// run for itself.
+pub(super) fn play(
+    envoy: &mut TinyEnvoy,
+    steps: BTreeMap<usize, Vec<Step>>,
+    pilot: Pilot,
+    exploration: Option<bool>,
+) -> Played {
+    let in_real_time = exploration.unwrap_or_default();
+    let workers: Vec<usize> = steps.keys().copied().collect();
+    let baton = Baton::new(&workers, pilot, exploration.is_some());
+    let mut crew = std::mem::take(&mut envoy.crew);
+    let hands = crew.hands(workers.len().saturating_sub(1));
+    let mut steps = steps.into_iter();
+    let first = steps.next();
+    let first = first.map(|(worker, steps)| (envoy.part(baton.seat(worker)), steps));
+    let (ended, ends) = channel();
+    for ((worker, steps), hand) in steps.zip(hands) {
+        let part = envoy.part(baton.seat(worker));
+        let ended = ended.clone();
+        let job = Box::new(move || {
+            // Nobody listens only where the world itself is being given up.
+            let _heard = ended.send(work(part, steps, in_real_time));
+        });
+        baton.enqueue(Box::new(move || {
+            hand.send(job).expect("its thread takes jobs until the crew is gone");
+        }));
+    }
+    drop(ended);
+    let mut all: Vec<_> = first
+        .map(|(part, steps)| work(part, steps, in_real_time))
+        .into_iter()
+        .collect();
+    all.extend(ends);
+    all.sort_by_key(|(worker, ..)| *worker);
+    let mut failure = None;
+    for (worker, part, outcome) in all {
+        envoy.rejoin(part);
+        failure = failure.or(outcome.err().map(|message| format!("worker {worker}: {message}")));
+    }
+    envoy.crew = crew;
+    Played {
+        pilot: baton.pilot(),
+        failure,
+    }
+}
+
+fn work(mut part: TinyEnvoy, steps: Vec<Step>, in_real_time: bool) -> (usize, TinyEnvoy, Result<(), String>) {
     let seat: Seat = part.seat.clone().expect("a part has a seat");
-    seat.enter();
     let outcome = caught(|| {
         let observe = |name, number, access| {
             if in_real_time {
@@ -127,7 +153,7 @@ fn work(mut part: TinyEnvoy, steps: Vec<Step>, in_real_time: bool) -> (TinyEnvoy
         }
     });
     seat.leave();
-    (part, outcome)
+    (seat.worker, part, outcome)
 }
 
 /// Runs what may panic; the message if it does.

@@ -6,7 +6,7 @@ mod tenant_manager;
 mod trial;
 
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use corpus::case::Case;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -23,14 +23,16 @@ fn main() -> ExitCode {
 }
 
 fn trials() -> anyhow::Result<Vec<Trial>> {
-    let path = tiny_envoy::finished_filter().map_err(anyhow::Error::msg)?;
+    let path = corpus::finished_filter()?;
+    // Compiled by the first case that runs.
+    let compiled = Arc::new(OnceLock::new());
     let corpus = Arc::new(corpus::load(&corpus::cases_dir())?);
     let mut trials = Vec::new();
     for (suite, (stem, cases)) in corpus.suites.iter().enumerate() {
         for (case, Case { name, .. }) in cases.cases.iter().enumerate() {
-            let (corpus, path) = (Arc::clone(&corpus), path.clone());
+            let (corpus, path, compiled) = (Arc::clone(&corpus), path.clone(), Arc::clone(&compiled));
             trials.push(Trial::test(format!("{stem}::{name}"), move || {
-                let plugin = Plugin::load(&path)?;
+                let plugin = compiled.get_or_init(|| Plugin::load(&path)).clone()?;
                 let suite = &corpus.suites[suite].1;
                 trial::run(&plugin, &corpus.base, suite, &suite.cases[case])
                     .map_err(|error| Failed::from(format!("{error:#}")))

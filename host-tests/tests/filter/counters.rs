@@ -9,7 +9,7 @@ use tiny_envoy::{Answer, PeerRequest};
 use crate::world::{ACCOUNTS, World, config, world};
 
 /// All names. They are what dashboards are made of: a new name stands here too, an old one stays.
-const NAMES: [&str; 87] = [
+const NAMES: [&str; 88] = [
     "tenant_connection_errors_total.reason=bad_record~",
     "tenant_connection_errors_total.reason=rate_limited~",
     "tenant_connection_errors_total.reason=rejected~",
@@ -46,6 +46,7 @@ const NAMES: [&str; 87] = [
     "tenantgate_shared_evictions_total",
     "tenantgate_rate_limit_fallbacks_total",
     "tenantgate_response_leaks_total",
+    "tenantgate_streams_cut_total",
     "tenantgate_tenant_labels_aggregated_total",
     "tenantgate_background_dropped_total",
     "tenantgate_cache_lookups_total.level=local~.outcome=fallback~",

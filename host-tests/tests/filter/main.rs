@@ -10,6 +10,7 @@ mod bounds;
 mod breaker;
 mod budget;
 mod counters;
+mod cutting;
 mod deadlines;
 mod dice;
 mod discovery;

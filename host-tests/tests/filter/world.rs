@@ -81,10 +81,14 @@ pub(crate) fn mortals(builder: Builder) -> Builder {
         .fuel_per_call(LITTLE_FUEL)
 }
 
-/// The finished filter.
+/// The finished filter, compiled once.
 pub(crate) fn plugin() -> Plugin {
-    let path = tiny_envoy::finished_filter().unwrap_or_else(|error| panic!("{error}"));
-    Plugin::load(path).expect("the filter is a valid module")
+    static COMPILED: OnceLock<Plugin> = OnceLock::new();
+    let compile = || {
+        let path = corpus::finished_filter().expect("the finished filter");
+        Plugin::load(path).expect("the filter is a valid module")
+    };
+    COMPILED.get_or_init(compile).clone()
 }
 
 /// A world under a patch of the base configuration.

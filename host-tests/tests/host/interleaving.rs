@@ -28,7 +28,7 @@ fn counting(cas: &str, retry: &str) -> Plugin {
         .plugin()
 }
 
-fn without_compare_and_set() -> Plugin {
+pub(crate) fn without_compare_and_set() -> Plugin {
     counting("(i32.const 0)", "(drop)")
 }
 
@@ -37,14 +37,14 @@ fn with_compare_and_set() -> Plugin {
 }
 
 /// A world of two workers whose `n` is 0.
-fn counters(plugin: &Plugin) -> TinyEnvoy {
+pub(crate) fn counters(plugin: &Plugin) -> TinyEnvoy {
     let world = TinyEnvoy::builder().plugin(plugin).workers(2);
     let mut envoy = world.start().expect("a world");
     envoy.set_shared_data("n", [0]);
     envoy
 }
 
-fn ask(envoy: &mut TinyEnvoy) {
+pub(crate) fn ask(envoy: &mut TinyEnvoy) {
     envoy.get("/").send();
 }
 
@@ -52,12 +52,12 @@ fn open(envoy: &mut TinyEnvoy) {
     envoy.post("/").open();
 }
 
-fn counted(envoy: &TinyEnvoy) -> u8 {
+pub(crate) fn counted(envoy: &TinyEnvoy) -> u8 {
     envoy.shared_data()[b"n".as_slice()].value[0]
 }
 
 /// Whether both workers read before either wrote.
-fn must_lose(run: &Run) -> bool {
+pub(crate) fn must_lose(run: &Run) -> bool {
     let first_write = run.acts().iter().position(|act| act.name == "proxy_set_shared_data");
     let reads = run.acts()[..first_write.expect("somebody wrote")].iter();
     reads.filter(|act| act.name == "proxy_get_shared_data").count() == 2

@@ -1,7 +1,10 @@
 //! The tiny Envoy against the facts measured on the real one, with guests made for the purpose.
 
 mod bodies;
+mod bursts;
 mod callouts;
+mod closing;
+mod forgetting;
 mod headers;
 mod interleaving;
 mod passes;
@@ -11,4 +14,5 @@ mod replies;
 mod responses;
 mod sharing;
 mod signatures;
+mod updates;
 mod vms;

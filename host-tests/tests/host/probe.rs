@@ -48,6 +48,7 @@ const HOSTCALLS: &[(&str, &str)] = &[
     ("enqueue_shared_queue", "i32 i32 i32"),
     ("dequeue_shared_queue", "i32 i32 i32"),
     ("continue_stream", "i32"),
+    ("close_stream", "i32"),
     ("send_local_response", "i32 i32 i32 i32 i32 i32 i32 i32"),
     ("http_call", "i32 i32 i32 i32 i32 i32 i32 i32 i32 i32"),
     ("get_status", "i32 i32 i32"),

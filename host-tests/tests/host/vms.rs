@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tiny_envoy::{FailurePolicy, Outcome, Status};
+use tiny_envoy::{Answer, FailurePolicy, Outcome, Status, StreamId, TinyEnvoy};
 
 use crate::probe::{Probe, RETURNED, notes, own_notes};
 
@@ -242,4 +242,84 @@ fn wasi_shows_the_environment_of_the_test_and_seeded_randomness() {
     assert_eq!(seen[..3], ["1: errno 0", "1: count 2", "1: second B=2"]);
     assert_eq!(seen, notes(&world(7)), "the same seed, the same world");
     assert_ne!(seen, notes(&world(8)));
+}
+
+/// A world with a stream that waits in the plugin, one that waits for the upstream, and a dead VM.
+fn killed(policy: FailurePolicy) -> (TinyEnvoy, [StreamId; 2]) {
+    let mut envoy = Probe::new()
+        .on(
+            "request_headers",
+            "(call $note @'asked' (local.get $context)) (local.get $end)",
+        )
+        .on("tick", "(call $note @'tick' (local.get $context))")
+        .on(
+            "configure",
+            "(drop (call $set_tick_period_milliseconds (i32.const 10000))) (i32.const 1)",
+        )
+        .world()
+        .upstream(|_: &_| Answer::status(200).after(Duration::from_secs(1)))
+        .workers(2)
+        .failure_policy(policy)
+        .start()
+        .expect("a world");
+    let waiting = envoy.get("/").send();
+    let forwarded = envoy.post("/").body("x").send();
+    envoy.kill(0);
+    envoy.kill(0);
+    assert_eq!(envoy.deaths().len(), 1, "once");
+    (envoy, [waiting, forwarded])
+}
+
+#[test]
+fn a_vm_that_is_killed_strands_what_waits_in_it_and_fails_what_was_forwarded() {
+    let reload = FailurePolicy::Reload(Duration::ZERO);
+    for policy in [FailurePolicy::Closed, reload, FailurePolicy::Open] {
+        let (mut envoy, [waiting, forwarded]) = killed(policy);
+        envoy.advance(Duration::from_secs(60));
+        assert_eq!(envoy.pending(), [waiting]);
+        assert_eq!(envoy.response(forwarded).expect("an answer").status(), 503);
+        // Nothing but a request brings it back; the others live.
+        let ticks = |of: &str| notes(&envoy).iter().filter(|note| *note == of).count();
+        assert_eq!([ticks("tick 1"), ticks("1: tick 1"), ticks("2: tick 1")], [0, 6, 6]);
+        assert_eq!(envoy.get("/").worker(1).run(), Outcome::Pending);
+    }
+}
+
+#[test]
+fn requests_after_a_death_are_served_as_the_policy_says() {
+    let (mut closed, _) = killed(FailurePolicy::Closed);
+    assert_eq!(closed.get("/").run().replied().details, "wasm_fail_stream");
+    let (mut reloading, _) = killed(FailurePolicy::Reload(Duration::ZERO));
+    reloading.get("/").send();
+    assert_eq!(own_notes(&reloading).last().map(String::as_str), Some("asked 2"));
+    let (mut open, _) = killed(FailurePolicy::Open);
+    let asked = own_notes(&open).len();
+    let stream = open.get("/").header("x-owned", "forged").send();
+    assert_eq!(
+        open.outcome(stream).forwarded().headers.get("x-owned"),
+        Some(b"forged".as_slice())
+    );
+    open.advance(Duration::from_secs(1));
+    assert_eq!(open.response(stream).expect("an answer").status(), 200);
+    assert_eq!(own_notes(&open).len(), asked);
+}
+
+#[test]
+fn a_callback_that_traps_where_requests_may_pass_fails_its_own_request() {
+    let mut envoy = trapping()
+        .world()
+        .failure_policy(FailurePolicy::Open)
+        .start()
+        .expect("a world");
+    assert_eq!(envoy.get("/trap").run().replied().status, 503);
+    envoy.get("/trap").run().forwarded();
+}
+
+#[test]
+fn the_main_thread_can_be_killed_too() {
+    let (mut envoy, _) = killed(FailurePolicy::Closed);
+    envoy.kill(2);
+    envoy.advance(Duration::from_secs(60));
+    assert!(!notes(&envoy).contains(&"2: tick 1".to_owned()));
+    assert_eq!(envoy.deaths()[1].worker, 2);
 }

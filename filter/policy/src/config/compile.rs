@@ -295,6 +295,12 @@ fn config(raw: RawConfig, fingerprint: u64, faults: &mut Faults, env: &Environme
         &root.child("scope"),
         faults,
     );
+    let enforce = enforce(
+        raw.enforce.unwrap_or_default(),
+        has_tenant_manager,
+        &root.child("enforce"),
+        faults,
+    );
     let rate_limit = match raw.rate_limit {
         Some(block) => rate_limit::rate_limit(block, tenant_id.as_ref(), &root.child("rate_limit"), faults).map(Some),
         None => Some(None),
@@ -322,6 +328,7 @@ fn config(raw: RawConfig, fingerprint: u64, faults: &mut Faults, env: &Environme
         fingerprint,
         service: service?,
         environment: environment?,
+        enforce: enforce?,
         reports_only: raw.enforcement == Some(raw::Enforcement::Report),
         paths: paths?,
         modules: modules?,
@@ -334,6 +341,18 @@ fn config(raw: RawConfig, fingerprint: u64, faults: &mut Faults, env: &Environme
         events: events?,
         errors,
     })
+}
+
+fn enforce(raw: raw::RawEnforce, has_tenant_manager: bool, at: &Pointer, faults: &mut Faults) -> Option<Enforce> {
+    let cut_streams = raw.cut_streams.unwrap_or(false);
+    if cut_streams && !has_tenant_manager {
+        return faults.refuse(
+            at.child("cut_streams"),
+            "true",
+            "nothing without `tenant_manager`: no tenant is ever refused",
+        );
+    }
+    Some(Enforce { cut_streams })
 }
 
 fn telemetry(raw: raw::RawTelemetry, at: &Pointer, faults: &mut Faults) -> Option<Telemetry> {

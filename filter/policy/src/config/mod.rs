@@ -58,6 +58,8 @@ pub struct Config {
     pub tenant_manager: Option<TenantManager>,
     /// `enforcement`: true for `report`: what would be denied is counted and forwarded without a tenant.
     pub reports_only: bool,
+    /// `enforce`.
+    pub enforce: Enforce,
     /// Stage 5; `None`: without limits.
     pub rate_limit: Option<RateLimit>,
     /// Stage 6.
@@ -70,7 +72,19 @@ pub struct Config {
     pub errors: Errors,
 }
 
+/// `enforce`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Enforce {
+    /// `cut_streams`: whether streams that were let go end when their tenant is refused. Default false.
+    pub cut_streams: bool,
+}
+
 impl Config {
+    /// Whether streams of a tenant that is refused are cut. Where nothing is denied, nothing is cut.
+    pub fn cuts_streams(&self) -> bool {
+        self.enforce.cut_streams && !self.reports_only
+    }
+
     /// What is enforced, in one line for the log: names and numbers, nothing secret. `signatures`
     /// says who checks them.
     pub fn summary(&self, signatures: &str) -> String {

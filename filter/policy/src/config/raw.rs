@@ -70,6 +70,7 @@ object! {
         pub(super) service: Option<String>,
         pub(super) environment: Option<String>,
         pub(super) enforcement: Option<Enforcement>,
+        pub(super) enforce: Option<RawEnforce>,
         pub(super) paths: Option<RawPaths>,
         pub(super) auth: Option<RawAuth>,
         pub(super) tenant_id: Option<RawTenantId>,
@@ -85,6 +86,13 @@ object! {
 
 word! {
     pub(super) enum Enforcement { Enforce = "enforce", Report = "report" }
+}
+
+object! {
+    #[derive(Debug, Default)]
+    pub(super) struct RawEnforce {
+        pub(super) cut_streams: Option<bool>,
+    }
 }
 
 word! {

@@ -118,6 +118,7 @@ pub(super) fn refused(
             edits,
             counters: vec![Counter::WouldDeny(code)],
             way_back: None,
+            ends_with: None,
             would_be: Some(refused),
         }),
     }

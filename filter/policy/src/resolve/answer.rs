@@ -114,7 +114,8 @@ impl Resolver {
             .keep(tenant, stamp, (Verdict::of(&outcome), times), now_ms, node)
         {
             Ok(Kept::Yes { refutes }) => {
-                if refutes {
+                // Streams may be open for longer than any record holds.
+                if refutes || (self.touched.is_some() && outcome.refuses()) {
                     match self.log.publish(&[tenant], stamp.layout(), node) {
                         Ok(published) => self.log.skip(published),
                         Err(_) => {

@@ -36,6 +36,7 @@ mod lookup;
 mod record;
 mod set;
 mod shared;
+mod touched;
 
 use std::rc::Rc;
 
@@ -60,6 +61,7 @@ use inflight::{Inflight, LookupSeat, Overloaded, Start};
 use local::{Held, Local};
 use set::Entry;
 use shared::{Table, View};
+use touched::Touched;
 
 /// How often spent entries are swept out of the caches.
 const SWEEP_MS: u64 = 10_000;
@@ -79,6 +81,8 @@ pub(crate) struct Resolver {
     /// Until when a kind of failure is not complained about again.
     quiet_until_ms: Vec<(LookupFailure, u64)>,
     next_sweep_ms: Option<u64>,
+    /// `None`: nobody will ask.
+    touched: Option<Touched>,
 }
 
 /// What stage 4 makes of a request.
@@ -126,6 +130,7 @@ impl Resolver {
             discoverer: Discoverer::new(config, manager),
             quiet_until_ms: Vec::new(),
             next_sweep_ms: None,
+            touched: config.cuts_streams().then(Touched::default),
         }
     }
 
@@ -361,6 +366,9 @@ impl Resolver {
     }
 
     fn remember(&mut self, tenant: TenantId, outcome: Rc<Outcome>, times: Times, now_ms: u64, node: &impl Node) {
+        if let Some(touched) = self.touched.as_mut().filter(|_| outcome.refuses()) {
+            touched.add(tenant.clone());
+        }
         let before = self.local.evictions();
         self.local.insert(tenant, outcome, times, now_ms);
         node.add(Counter::CacheEvictions, self.local.evictions().saturating_sub(before));
@@ -374,7 +382,11 @@ impl Resolver {
 
     /// Drops what other workers have invalidated.
     fn listen(&mut self, node: &impl Node) {
-        match self.log.listen(node) {
+        let news = self.log.listen(node);
+        if let Some(touched) = &mut self.touched {
+            touched.hear(&news);
+        }
+        match news {
             News::None => {}
             News::Tenants(tenants) => {
                 for tenant in &tenants {
@@ -386,6 +398,38 @@ impl Resolver {
             }
             News::Everything => self.local.clear(),
         }
+    }
+
+    /// Those of `open` that are refused since this was asked last: by an event, or by what the Tenant
+    /// Manager has said; each as often as it is there. What cannot be told now is no refusal.
+    pub(crate) fn refused_since<'t>(
+        &mut self,
+        open: impl Iterator<Item = &'t TenantId>,
+        node: &impl Node,
+    ) -> Vec<TenantId> {
+        let now_ms = node.monotonic_ms();
+        self.listen(node);
+        let mut touched = match &mut self.touched {
+            Some(touched) => touched.take(open),
+            None => Vec::new(),
+        };
+        touched.retain(|tenant| self.is_refused(tenant, now_ms, node));
+        touched
+    }
+
+    fn is_refused(&mut self, tenant: &TenantId, now_ms: u64, node: &impl Node) -> bool {
+        let view = self.view(tenant, now_ms, node);
+        let order = view.as_ref().and_then(|view| view.order.as_ref());
+        let answer = view.as_ref().and_then(|view| view.answer.as_ref());
+        let refuses = |entry: &Entry| {
+            let is_fresh = entry.times.age(now_ms) == Age::Fresh;
+            is_fresh && entry.verdict.clone().is_some_and(|verdict| verdict.outcome().refuses())
+        };
+        order.or(answer).is_some_and(refuses)
+            || self
+                .local
+                .look(tenant, now_ms)
+                .is_some_and(|held| held.age == Age::Fresh && held.outcome.refuses())
     }
 
     /// The lookups and lists that must be asked for now, and that nobody waits for.

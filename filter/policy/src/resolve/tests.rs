@@ -17,6 +17,7 @@ mod guarantees;
 mod host;
 mod lookups;
 mod neighbours;
+mod open_streams;
 
 /// A record of `acme` and whoever else: the tests' Tenant Manager names nobody.
 pub(super) const RECORD: &str = "{}";

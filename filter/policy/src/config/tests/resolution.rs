@@ -384,3 +384,22 @@ fn a_tenant_manager_is_its_cluster_and_its_authority() {
         assert_ne!(text(&other), base, "{other}");
     }
 }
+
+#[test]
+fn streams_are_cut_only_where_that_is_asked_for_and_somebody_could_refuse() {
+    for (patch, cuts) in [
+        (json!({}), false),
+        (json!({ "enforce": {} }), false),
+        (json!({ "enforce": { "cut_streams": true } }), true),
+        (
+            json!({ "enforce": { "cut_streams": true }, "enforcement": "report" }),
+            false,
+        ),
+    ] {
+        assert_eq!(config(&resolving(&patch)).cuts_streams(), cuts, "{patch}");
+    }
+    let found = faults(&patched(&json!({ "enforce": { "cut_streams": true } })));
+    assert!(found[0].starts_with("/enforce/cut_streams: "), "{found:?}");
+    let found = faults(&resolving(&json!({ "enforce": { "cut_streams": "yes", "cut": 1 } })));
+    assert_eq!(found.len(), 2, "{found:?}");
+}

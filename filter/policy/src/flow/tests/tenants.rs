@@ -247,3 +247,25 @@ fn a_refusal_is_a_refusal_whatever_is_to_be_done_while_nobody_can_be_asked() {
         }
     }
 }
+
+#[test]
+fn a_stream_ends_with_its_tenant_where_that_is_asked_for_and_not_where_nothing_is_denied() {
+    for (patch, ends) in [
+        (json!({}), None),
+        (json!({ "enforce": { "cut_streams": false } }), None),
+        (json!({ "enforce": { "cut_streams": true } }), Some("acme")),
+        (
+            json!({ "enforce": { "cut_streams": true }, "enforcement": "report" }),
+            None,
+        ),
+    ] {
+        let (mut engine, world) = (engine(&patch), World::default());
+        let (flow, _) = waiting(start(&mut engine, &world, &[("authorization", &bearer("acme"))]));
+        let learned = learn(&mut engine, &world, &flow, GRANTED);
+        let step = flow.resume(&mut engine, Resumption::Learned(&learned), &world);
+        let Step::Forward(forward) = step else {
+            panic!("{step:?}")
+        };
+        assert_eq!(forward.ends_with.as_ref().map(TenantId::as_str), ends, "{patch}");
+    }
+}

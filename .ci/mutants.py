@@ -1,0 +1,187 @@
+#!/usr/bin/env python3
+"""Breaks the filter on purpose, one way after the other, and says which test notices.
+
+Each file of host-tests/mutants is a sentence and a patch. For each one the filter is built with it, in a copy of
+the tree, and the tests run as they are against that module: the corpus in the tiny Envoy, and the simulator with
+its fixed seeds. A mutant that neither catches has survived, and fails the run; so does a patch that does not apply
+or a module that does not build.
+
+    .ci/mutants.py [--only NAME]... [--list] [--missed target/mutants.out]
+
+With --missed the mutants are those that `make cargo-mutants` has made and that the tests of the engine have missed.
+
+The report, a table, is printed and written to target/mutants/report.md.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MUTANTS = ROOT / "host-tests" / "mutants"
+WORK = ROOT / "target" / "mutants"
+TREE = WORK / "tree"
+WASM_TARGET = "wasm32-wasip1"
+
+# Quick to build: what is asked of a mutant is that it is wrong, not that it is small.
+PROFILE = "mutant"
+
+# A mutant may wait for ever, or try for ever.
+TIMEOUT_SECONDS = 900
+
+FAILED = re.compile(r"^test (.+?) +\.\.\. FAILED$", re.MULTILINE)
+
+
+def mutants(names, folder=MUTANTS):
+    """The patch files by name, those of `names` if any are given."""
+    found = {path.stem: path for path in sorted(folder.glob("*.patch"))}
+    unknown = [name for name in names if name not in found]
+    if unknown:
+        sys.exit(f"no such mutant: {', '.join(unknown)}; there are {', '.join(found)}")
+    return {name: path for name, path in found.items() if not names or name in names}
+
+
+def taken_over(output):
+    """Makes patches of what cargo-mutants has made and the tests have missed. Gives their folder."""
+    folder = WORK / "missed"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for outcome in json.loads((output / "outcomes.json").read_text())["outcomes"]:
+        if outcome["summary"] == "MissedMutant":
+            mutant = outcome["scenario"]["Mutant"]
+            path = mutant["file"]
+            # Its second line has what is done in place of a path.
+            body = (output / outcome["diff_path"]).read_text().split("\n", 2)[2]
+            name = Path(outcome["diff_path"]).stem
+            patch = f"{mutant['name']}.\n\n--- a/{path}\n+++ b/{path}\n{body}"
+            (folder / f"{name}.patch").write_text(patch)
+    return folder
+
+
+def sentence(patch):
+    """What a mutant does, in its own words: the text in front of the patch."""
+    words = patch.read_text().partition("\n--- ")[0].split()
+    return " ".join(words)
+
+
+def fresh_tree():
+    """A copy of what git knows of the tree, changes that are not committed included."""
+    shutil.rmtree(TREE, ignore_errors=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.PIPE,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (TREE / name).parent.mkdir(parents=True, exist_ok=True)
+            # With its time: what has not changed is not built again.
+            shutil.copy2(ROOT / name, TREE / name)
+
+
+def apply(patch, *flags):
+    """Whether a patch applies to the copy, which lies inside of another repository that git must not see."""
+    env = {**os.environ, "GIT_CEILING_DIRECTORIES": str(WORK)}
+    return subprocess.run(["git", "apply", *flags, str(patch)], cwd=TREE, env=env).returncode == 0
+
+
+def build_module():
+    """Builds the filter in the copy. Gives the path of the module, or None."""
+    env = {**os.environ, "CARGO_TARGET_DIR": str(WORK / "build")}
+    command = ["cargo", "build", "-q", "--locked", "--profile", PROFILE, "-p", "tenant-filter", "--target", WASM_TARGET]
+    command += ["--config", "build.warnings='allow'"]
+    built = subprocess.run(command, cwd=TREE, env=env, capture_output=True, text=True)
+    if built.returncode:
+        print(built.stderr[-4000:], file=sys.stderr)
+        return None
+    return WORK / "build" / WASM_TARGET / PROFILE / "tenant_filter.wasm"
+
+
+def test_programs():
+    """The test programs that judge a module, built once, by the name under which the report has them."""
+    command = ["cargo", "test", "--locked", "-p", "tiny-envoy", "--test", "corpus", "--no-run"]
+    command += ["-p", "tenantgate-sim", "--test", "seeds"]
+    command += ["--message-format", "json-render-diagnostics"]
+    built = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    programs = {}
+    for line in built.stdout.splitlines():
+        message = json.loads(line)
+        if message.get("reason") == "compiler-artifact" and message.get("executable"):
+            name = {"corpus": "corpus", "seeds": "simulator"}.get(message["target"]["name"])
+            if name:
+                programs[name] = (message["executable"], Path(message["manifest_path"]).parent)
+    return programs
+
+
+def judge(program, folder, wasm):
+    """The names of the tests that fail with this module; what else went wrong stands for itself."""
+    env = {**os.environ, "TENANT_FILTER_WASM": str(wasm), "RUST_BACKTRACE": "0"}
+    try:
+        ran = subprocess.run(
+            [program], cwd=folder, env=env, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return ["(never ended)"]
+    failed = FAILED.findall(ran.stdout)
+    return failed or (["(broke off)"] if ran.returncode else [])
+
+
+def cell(failed):
+    """Failing tests as a cell of the report: the first by name, the others by number."""
+    if not failed:
+        return "–"
+    rest = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+    return f"`{failed[0].strip()}`{rest}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this mutant; may be repeated")
+    parser.add_argument("--list", action="store_true", help="list the mutants and what they do")
+    parser.add_argument("--missed", type=Path, metavar="OUTPUT", help="what cargo-mutants has left under OUTPUT")
+    arguments = parser.parse_args()
+    chosen = mutants(arguments.only, taken_over(arguments.missed) if arguments.missed else MUTANTS)
+    if arguments.list:
+        for name, patch in chosen.items():
+            print(f"{name}: {sentence(patch)}")
+        return 0
+
+    programs = test_programs()
+    fresh_tree()
+    healthy = build_module()
+    faults = [name for name, (program, folder) in programs.items() if judge(program, folder, healthy)]
+    if healthy is None or faults:
+        sys.exit(f"the filter as it is does not pass: {', '.join(faults) or 'it does not build'}")
+
+    head = ["mutant", *programs, "what it does"]
+    rows = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    survivors, broken = [], []
+    for name, patch in chosen.items():
+        wasm = build_module() if apply(patch) else None
+        if wasm is None:
+            broken.append(name)
+            print(f"{name}: does not apply or does not build", flush=True)
+        else:
+            caught = {judge_name: judge(program, folder, wasm) for judge_name, (program, folder) in programs.items()}
+            if not any(caught.values()):
+                survivors.append(name)
+            rows.append(f"| {name} | {' | '.join(map(cell, caught.values()))} | {sentence(patch)} |")
+            print(f"{name}: " + ", ".join(f"{judge_name} {cell(failed)}" for judge_name, failed in caught.items()), flush=True)
+        if not apply(patch, "--reverse") and wasm is not None:
+            sys.exit(f"{name} cannot be taken back")
+    closing = f"{len(chosen)} mutants, {len(survivors)} survivors, {len(broken)} broken"
+    (WORK / "report.md").write_text("\n".join([*rows, "", closing, ""]))
+    for name in survivors:
+        print(f"survived: {name}: {sentence(chosen[name])}")
+    print(closing)
+    return 1 if survivors or broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

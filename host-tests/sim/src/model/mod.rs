@@ -1,0 +1,213 @@
+//! What the filter may decide, worked out from what clients, Tenant Manager, identity provider and
+//! operators did, and from nothing of the filter's.
+//!
+//! The model knows the true tenant of every token, what the Tenant Manager has said of whom and when it
+//! was heard, and which events have been acknowledged. Where the order of two things cannot be told, for
+//! they came about in one step, it allows what either order would.
+
+mod breaker;
+mod calls;
+mod decision;
+mod evidence;
+mod keys;
+mod knowledge;
+mod rate;
+mod token;
+mod upstream;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use self::breaker::Breaker;
+use self::calls::Ends;
+pub use self::calls::Made;
+pub use self::keys::{KEY_HEADERS, Place, place, scoped};
+pub use self::knowledge::Effect;
+use self::knowledge::{Applied, Knowledge};
+use self::rate::Buckets;
+use crate::ledger::Span;
+use crate::script::{Credential, Knobs, Request};
+
+/// What a request has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Its head went on to the upstream.
+    Forwarded(tiny_envoy::PeerRequest),
+    /// It was answered.
+    Denied(Denied),
+}
+
+/// A reply of the filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// Its stable code.
+    pub code: String,
+    /// The status on the wire.
+    pub status: u16,
+}
+
+/// A request on its way.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// What was sent.
+    pub request: Request,
+    /// Which VM of its worker got it.
+    pub life: u32,
+    /// The configuration in force.
+    pub config: usize,
+    /// When it was sent.
+    pub begun: Span,
+    /// When it was sent.
+    pub begun_ms: u64,
+    /// It came in a burst.
+    pub is_in_burst: bool,
+}
+
+/// A request about which it was decided.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    /// The request.
+    pub seen: Seen,
+    /// In which stretch.
+    pub decided: Span,
+    /// When, at the latest.
+    pub decided_ms: u64,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Model {
+    configs: Vec<Knobs>,
+    /// The configuration in force, by its place.
+    pub config: usize,
+    workers: usize,
+    knowledge: Knowledge,
+    breaker: Breaker,
+    /// Calls that are under way.
+    ends: Ends,
+    buckets: Buckets,
+    /// Tenants whom a token that may hold has named.
+    named: BTreeSet<String>,
+    /// By worker, how many wait now: all of them, and by tenant.
+    waiting: BTreeMap<usize, BTreeMap<u32, Seen>>,
+    /// Which VM each worker has.
+    lives: Vec<u32>,
+}
+
+impl Model {
+    /// Of a world in which nothing has happened.
+    pub fn new(configs: &[Knobs], workers: usize) -> Self {
+        Self {
+            configs: configs.to_vec(),
+            config: 0,
+            workers,
+            knowledge: Knowledge::default(),
+            breaker: Breaker::default(),
+            ends: Ends::new(),
+            buckets: Buckets::default(),
+            named: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            lives: vec![0; workers + 1],
+        }
+    }
+
+    fn knobs(&self, config: usize) -> &Knobs {
+        &self.configs[config]
+    }
+
+    /// Which VM a worker has.
+    pub fn life(&self, worker: usize) -> u32 {
+        self.lives[worker]
+    }
+
+    /// How often the circuit was opened, and how many probes there were.
+    pub fn circuit(&self) -> (u64, u64) {
+        (self.breaker.opened, self.breaker.probes)
+    }
+
+    /// A request is sent.
+    pub fn begins(&mut self, seen: &Seen) {
+        if let Some(tenant) = self.may_name(seen) {
+            self.named.insert(tenant);
+        }
+        self.waiting
+            .entry(seen.request.worker)
+            .or_default()
+            .insert(seen.request.id, seen.clone());
+    }
+
+    /// The client of a request has left, or its VM is gone.
+    pub fn leaves(&mut self, seen: &Seen) {
+        if let Some(waiting) = self.waiting.get_mut(&seen.request.worker) {
+            waiting.remove(&seen.request.id);
+        }
+    }
+
+    /// The tenant that a request may be about for the filter.
+    fn may_name(&self, seen: &Seen) -> Option<String> {
+        match &seen.request.credential {
+            Credential::Token(token) => self.may_hold_ever(token, seen).then(|| token.tenant.clone()),
+            Credential::Absent | Credential::Unusable(_) | Credential::Garbage(_) | Credential::Twice(_) => None,
+        }
+    }
+
+    /// An event was acknowledged as applied.
+    pub fn applied(&mut self, tenant: Option<String>, effect: Effect, span: Span, at_ms: u64) {
+        let for_ms = self.knobs(self.config).ttl_s * 1_000;
+        self.knowledge.applied.push(Applied {
+            tenant,
+            effect,
+            span,
+            at_ms,
+            for_ms,
+        });
+    }
+
+    /// A worker's VM has died.
+    pub fn dies(&mut self, worker: usize) {
+        self.lives[worker] += 1;
+        for lookup in self.knowledge.lookups.values_mut() {
+            if lookup.worker == Some(worker) && lookup.delivered.is_none() {
+                lookup.is_lost = true;
+            }
+        }
+        for fetch in self.knowledge.fetches.entry(worker).or_default() {
+            if fetch.delivered.is_none() {
+                fetch.is_lost = true;
+            }
+        }
+        self.waiting.remove(&worker);
+    }
+
+    /// A configuration is put in force.
+    pub fn updates(&mut self, config: usize, span: Span, at_ms: u64) {
+        self.config = config;
+        self.knowledge.updates.push((span, at_ms));
+    }
+
+    /// Whether a call ends now.
+    pub fn has_due(&self, now_ms: u64) -> bool {
+        self.ends
+            .first_key_value()
+            .is_some_and(|((at_ms, _), _)| *at_ms <= now_ms)
+    }
+
+    /// The order of the answers of this instant cannot be told.
+    pub fn blur(&mut self, now_ms: u64) {
+        self.breaker.blur(now_ms);
+    }
+
+    /// How long a request may wait, in milliseconds.
+    pub fn patience_ms(&self, seen: &Seen) -> u64 {
+        let knobs = self.knobs(seen.config);
+        let keys = knobs.remote.filter(|_| seen.request.credential.is_remote());
+        let for_keys = keys.map_or(0, |remote| remote.timeout_ms + breaker::GRACE_MS);
+        for_keys + knobs.timeout_ms + breaker::GRACE_MS
+    }
+}
+
+impl Credential {
+    /// Whether its keys are fetched.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Token(token) if matches!(token.issuer, crate::script::Issuer::Remote(_)))
+    }
+}

@@ -1,0 +1,135 @@
+//! Several workers at the same instant.
+
+use tiny_envoy::{Outcome, StreamId};
+
+use super::events::deliver;
+use super::{World, sent};
+use crate::fault::{Fault, Rule};
+use crate::ledger::{Ledger, Span, Tick};
+use crate::model::Seen;
+use crate::script::Act;
+
+/// What a part of a burst has come to when its worker went on to the next.
+struct Report {
+    stream: Option<StreamId>,
+    outcome: Outcome,
+    span: Span,
+}
+
+impl World<'_> {
+    pub(super) fn bursts(&mut self, schedule: u64, acts: &[Act]) -> Result<(), Fault> {
+        let workers = self.script.setup.workers;
+        let acts: Vec<_> = acts.iter().filter(|act| act.worker() < workers).cloned().collect();
+        let mut seen: Vec<Option<Seen>> = Vec::new();
+        for act in &acts {
+            seen.push(match act {
+                Act::Request(request) => Some(self.sees(request, true)),
+                Act::Tell(_) | Act::Settle(_) => None,
+            });
+        }
+        self.tally.count("bursts");
+        let from = self.ledger.tick();
+        let mut burst = self.envoy.burst();
+        for act in acts.clone() {
+            let ledger = self.ledger.clone();
+            burst = burst.step(act.worker(), move |envoy| plays(envoy, &act, &ledger));
+        }
+        let played = burst.run(schedule);
+        let to = self.ledger.tick();
+        let (run, reports) =
+            played.or_else(|error| Rule::Integrity.broken(format!("a burst broke off: {}", error.message)))?;
+        self.story.tell(self.envoy.elapsed(), || {
+            format!(
+                "workers act at the same instant, {} acts on what they share:",
+                run.acts().len()
+            )
+        });
+        let span = Span { from, to };
+        if self.model.has_due(self.now_ms()) || self.has_sudden_answers() {
+            self.model.blur(self.now_ms());
+        }
+        let mut waits = Vec::new();
+        for ((act, seen), report) in acts.iter().zip(seen).zip(reports) {
+            match (act, seen) {
+                (Act::Request(request), Some(mut seen)) => {
+                    self.story
+                        .tell(self.envoy.elapsed(), || super::story::of_request(request));
+                    seen.begun = Span {
+                        from: report.span.from,
+                        to: report.span.from,
+                    };
+                    // What was decided later than its step was not decided before the step's end.
+                    let not_before: Tick = match report.outcome {
+                        Outcome::Pending => report.span.to,
+                        _ => report.span.from,
+                    };
+                    let not_after = match report.outcome {
+                        Outcome::Pending => to,
+                        _ => report.span.to,
+                    };
+                    let stream = report.stream.expect("a request has a stream");
+                    waits.push((
+                        seen,
+                        stream,
+                        Span {
+                            from: not_before,
+                            to: not_after,
+                        },
+                    ));
+                }
+                (Act::Tell(delivery), _) => self.hears(delivery, report.outcome, report.span)?,
+                _ => {}
+            }
+        }
+        for (seen, stream, within) in waits {
+            let id = seen.request.id;
+            self.sent(seen, stream);
+            self.live.entry(id).and_modify(|live| live.within = Some(within));
+        }
+        let observed = self.observe(span);
+        for live in self.live.values_mut() {
+            live.within = None;
+        }
+        observed
+    }
+
+    /// Whether somebody has been asked who answers in the same instant.
+    fn has_sudden_answers(&self) -> bool {
+        self.ledger.book().calls[self.calls..]
+            .iter()
+            .any(|call| call.delay_ms == 0 || call.is_refused)
+    }
+}
+
+impl Act {
+    /// The worker that it comes to.
+    #[must_use]
+    pub fn worker(&self) -> usize {
+        match self {
+            Self::Request(request) => request.worker,
+            Self::Tell(delivery) => delivery.worker,
+            Self::Settle(worker) => *worker,
+        }
+    }
+}
+
+fn plays(envoy: &mut tiny_envoy::TinyEnvoy, act: &Act, ledger: &Ledger) -> Report {
+    let from = ledger.tick();
+    let stream = match act {
+        Act::Request(request) => Some(sent(envoy, request)),
+        Act::Tell(delivery) => Some(deliver(envoy, delivery)),
+        Act::Settle(_) => {
+            envoy.settle();
+            None
+        }
+    };
+    let outcome = stream.map_or(Outcome::Gone, |stream| envoy.outcome(stream));
+    Report {
+        stream,
+        outcome,
+        span: Span {
+            from,
+            to: ledger.tick(),
+        },
+    }
+}
