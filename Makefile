@@ -100,6 +100,12 @@ bench: bench-tools wasm envoy ## CPU time per request in a real Envoy, of the fi
 	@cargo build --locked -p envoy-bench
 	@exec cargo run -q --locked -p envoy-bench -- $(BENCH)
 
+.PHONY: soak
+soak: MINUTES := 5
+soak: bench-tools wasm envoy ## a real Envoy under mixed load and faults, every decision judged (MINUTES=30 SEED=1); the report is under target/soak
+	@cargo build --locked -p envoy-soak
+	@exec cargo run -q --locked -p envoy-soak -- --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
 .PHONY: fmt
 fmt: fmt-tools ## format the Rust code
 	@cargo fmt --all
