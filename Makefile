@@ -144,7 +144,7 @@ check-format: check-tools
 .PHONY: check-lints
 check-lints: check-tools wasm-target
 	@cargo clippy --locked --workspace --exclude tenant-filter --all-targets -- -D warnings
-	@cargo clippy --locked -p tenant-filter --target $(WASM_TARGET) -- -D warnings
+	@cargo clippy --locked -p tenant-filter -p conformance-probe --target $(WASM_TARGET) -- -D warnings
 
 # The engine has no host: it compiles where there is nothing to call.
 .PHONY: check-purity
@@ -156,7 +156,7 @@ check-purity: check-tools pure-target
 check-docs: export RUSTDOCFLAGS := -D warnings -A rustdoc::private_intra_doc_links
 check-docs: check-tools wasm-target
 	@cargo doc --locked --no-deps --document-private-items --workspace --exclude tenant-filter
-	@cargo doc --locked --no-deps --document-private-items -p tenant-filter --target $(WASM_TARGET)
+	@cargo doc --locked --no-deps --document-private-items -p tenant-filter -p conformance-probe --target $(WASM_TARGET)
 
 .PHONY: check-dependencies
 check-dependencies: check-tools $(DENY)

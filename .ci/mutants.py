@@ -157,9 +157,11 @@ def main():
     programs = test_programs()
     fresh_tree()
     healthy = build_module()
+    if healthy is None:
+        sys.exit("the filter as it is does not build")
     faults = [name for name, (program, folder) in programs.items() if judge(program, folder, healthy)]
-    if healthy is None or faults:
-        sys.exit(f"the filter as it is does not pass: {', '.join(faults) or 'it does not build'}")
+    if faults:
+        sys.exit(f"the filter as it is does not pass: {', '.join(faults)}")
 
     head = ["mutant", *programs, "what it does"]
     rows = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
