@@ -2,7 +2,9 @@
 
 use super::Generator;
 use crate::config::{DEFAULT_MODULE, ENVIRONMENT, ROUTED_MODULE, SERVICE};
-use crate::script::{Act, Answer, Change, Delivery, Event, EventKey, Keys, KeysAnswer, Op, Saying, Timed};
+use crate::script::{
+    Act, Answer, Change, Credential, Delivery, Event, EventKey, Issuer, Keys, KeysAnswer, Op, Saying, Timed, Token,
+};
 use crate::tokens::REMOTE_KEYS;
 
 /// What goes wrong.
@@ -110,6 +112,9 @@ impl Phase {
                 let at_ms = generator.now_ms + generator.rng.u64(0..200);
                 generator.does_at(at_ms, Op::Leave(id));
             }
+            if generator.happens(1) {
+                generator.last_moment();
+            }
             if !generator.happens(30) {
                 generator.now_ms += generator.rng.u64(0..=gap_ms * 2);
             }
@@ -139,6 +144,9 @@ impl Phase {
                     generator.mood();
                 }
                 let delivery = generator.delivery();
+                if generator.happens(10) {
+                    generator.last_refusal(&delivery);
+                }
                 generator.does(Op::Tell(delivery));
             }
             Self::Bursts if generator.happens(12) => generator.burst(),
@@ -353,6 +361,36 @@ impl Generator {
                 }
             })
             .collect()
+    }
+
+    /// A token in the last millisecond in which it holds, and in the next.
+    fn last_moment(&mut self) {
+        let end_s = self.now_ms / 1_000 + 1;
+        let leeway_s = self.setup.configs[0].leeway_s;
+        let expires_s = i64::try_from(end_s).expect("short") - i64::try_from(leeway_s).expect("short");
+        let tenant = self.tenant();
+        let mut request = self.request_of(&tenant);
+        request.credential = Credential::Token(Token {
+            tenant,
+            issuer: Issuer::Secret,
+            expires_s,
+            serial: 0,
+            flaw: None,
+        });
+        for at_ms in [end_s * 1_000 - 1, end_s * 1_000] {
+            request.id = self.id();
+            self.does_at(at_ms, Op::Request(request.clone()));
+        }
+    }
+
+    /// Requests in the last millisecond of a refusal, and in the next.
+    fn last_refusal(&mut self, delivery: &Delivery) {
+        let tenant = delivery.events[0].tenant.clone();
+        let end_ms = self.now_ms + self.setup.configs[0].ttl_s * 1_000;
+        for at_ms in [end_ms - 1, end_ms] {
+            let request = self.request_of(&tenant);
+            self.does_at(at_ms, Op::Request(request));
+        }
     }
 
     /// Requests wait, and when their answer is there several workers act in the same instant.
