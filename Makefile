@@ -106,6 +106,12 @@ bench: bench-tools wasm envoy ## CPU time per request in a real Envoy, of the fi
 	@cargo build --locked -p envoy-bench
 	@exec cargo run -q --locked -p envoy-bench -- $(BENCH)
 
+.PHONY: soak
+soak: MINUTES := 5
+soak: bench-tools wasm envoy ## a real Envoy under mixed load and faults, every decision judged (MINUTES=30 SEED=1); the report is under target/soak
+	@cargo build --locked -p envoy-soak
+	@exec cargo run -q --locked -p envoy-soak -- --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
 .PHONY: fmt
 fmt: fmt-tools ## format the Rust code
 	@cargo fmt --all
@@ -144,7 +150,7 @@ check-format: check-tools
 .PHONY: check-lints
 check-lints: check-tools wasm-target
 	@cargo clippy --locked --workspace --exclude tenant-filter --all-targets -- -D warnings
-	@cargo clippy --locked -p tenant-filter --target $(WASM_TARGET) -- -D warnings
+	@cargo clippy --locked -p tenant-filter -p conformance-probe --target $(WASM_TARGET) -- -D warnings
 
 # The engine has no host: it compiles where there is nothing to call.
 .PHONY: check-purity
@@ -156,7 +162,7 @@ check-purity: check-tools pure-target
 check-docs: export RUSTDOCFLAGS := -D warnings -A rustdoc::private_intra_doc_links
 check-docs: check-tools wasm-target
 	@cargo doc --locked --no-deps --document-private-items --workspace --exclude tenant-filter
-	@cargo doc --locked --no-deps --document-private-items -p tenant-filter --target $(WASM_TARGET)
+	@cargo doc --locked --no-deps --document-private-items -p tenant-filter -p conformance-probe --target $(WASM_TARGET)
 
 .PHONY: check-dependencies
 check-dependencies: check-tools $(DENY)

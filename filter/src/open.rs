@@ -11,8 +11,8 @@ const LOOK_EVERY_MS: u64 = 250;
 /// The open streams of one root context.
 #[derive(Debug, Default)]
 pub(crate) struct Open {
-    /// Ordered by stream, which is the order in which they come.
-    streams: RefCell<Vec<(u32, TenantId)>>,
+    /// In order, so that the streams of a tenant stand side by side.
+    streams: RefCell<Vec<(TenantId, u32)>>,
     /// When to look next whether some tenant is refused; `None`: no stream is open.
     next_look_ms: Cell<Option<u64>>,
 }
@@ -21,10 +21,10 @@ impl Open {
     /// Notes that a stream goes on in this tenant's name.
     pub(crate) fn insert(&self, stream: u32, tenant: TenantId, now_ms: u64) {
         let mut streams = self.streams.borrow_mut();
-        match streams.binary_search_by_key(&stream, |(open, _)| *open) {
-            // A context is let go once.
-            Ok(_) => {}
-            Err(place) => streams.insert(place, (stream, tenant)),
+        let noted = (tenant, stream);
+        // A stream is let go once.
+        if let Err(place) = streams.binary_search(&noted) {
+            streams.insert(place, noted);
         }
         if self.next_look_ms.get().is_none() {
             self.next_look_ms.set(Some(now_ms.saturating_add(LOOK_EVERY_MS)));
@@ -34,7 +34,7 @@ impl Open {
     /// Forgets a stream that is over, if it was noted.
     pub(crate) fn remove(&self, stream: u32) {
         let mut streams = self.streams.borrow_mut();
-        if let Ok(place) = streams.binary_search_by_key(&stream, |(open, _)| *open) {
+        if let Some(place) = streams.iter().position(|(_, open)| *open == stream) {
             streams.remove(place);
         }
     }
@@ -42,7 +42,7 @@ impl Open {
     /// Takes out the streams of a tenant, the oldest first.
     pub(crate) fn take(&self, tenant: &TenantId) -> Vec<u32> {
         let mut taken = Vec::new();
-        self.streams.borrow_mut().retain(|(stream, of)| {
+        self.streams.borrow_mut().retain(|(of, stream)| {
             if of == tenant {
                 taken.push(*stream);
             }
@@ -51,9 +51,16 @@ impl Open {
         taken
     }
 
-    /// Whose each stream is.
+    /// Whose streams there are, each once.
     pub(crate) fn tenants(&self) -> Vec<TenantId> {
-        self.streams.borrow().iter().map(|(_, tenant)| tenant.clone()).collect()
+        let streams = self.streams.borrow();
+        let mut tenants: Vec<TenantId> = Vec::new();
+        for (tenant, _) in &*streams {
+            if tenants.last() != Some(tenant) {
+                tenants.push(tenant.clone());
+            }
+        }
+        tenants
     }
 
     /// It has been looked. The next time comes unless no stream is open.

@@ -276,13 +276,8 @@ impl Worker {
         let tenants = self.open.tenants();
         let refused = self.engine.borrow_mut().refused_since(tenants.iter(), &self.node);
         for tenant in refused {
-            let streams = self.open.take(&tenant);
-            if streams.is_empty() {
-                // Of a tenant that is there several times.
-                continue;
-            }
             let mut cut = 0u64;
-            for stream in streams {
+            for stream in self.open.take(&tenant) {
                 if host::set_effective_context(stream)
                     .and_then(|()| host::close_request())
                     .is_ok()

@@ -131,7 +131,7 @@ impl Engine {
     }
 
     /// Those of the tenants with open streams that are refused since this was asked last, with
-    /// `enforce.cut_streams`: their streams are to be cut. Each comes as often as it is among `open`.
+    /// `enforce.cut_streams`: their streams are to be cut.
     pub fn refused_since<'t>(&mut self, open: impl Iterator<Item = &'t TenantId>, node: &impl Node) -> Vec<TenantId> {
         match self.resolver.as_mut() {
             Some(resolver) => resolver.refused_since(open, node),

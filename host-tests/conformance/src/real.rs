@@ -21,7 +21,8 @@ use crate::table::{Row, Table};
 pub struct RealEnvoy {
     table: Arc<Table>,
     module: PathBuf,
-    processes: Mutex<HashMap<Process, Arc<OnceCell<World>>>>,
+    /// A process that did not start is not tried again.
+    processes: Mutex<HashMap<Process, Arc<OnceCell<Result<World, String>>>>>,
 }
 
 /// Rows that share a process have this in common.
@@ -56,8 +57,13 @@ impl RealEnvoy {
             Arc::clone(processes.entry(process.clone()).or_default())
         };
         let rows = self.table.rows.iter().filter(|row| process_of(&self.table, row) == process);
-        let start = || World::start(&self.table, &self.module, rows.collect());
-        cell.get_or_try_init(start).await?.play(&self.table, row).await
+        let start = || async {
+            let world = World::start(&self.table, &self.module, rows.collect()).await;
+            world.map_err(|error| format!("{error:#}"))
+        };
+        let world = cell.get_or_init(start).await;
+        let world = world.as_ref().map_err(|error| anyhow::anyhow!(last_lines(error)))?;
+        world.play(&self.table, row).await
     }
 
     /// Ends all processes.
@@ -67,7 +73,7 @@ impl RealEnvoy {
     pub async fn stop(self) -> anyhow::Result<()> {
         let processes = self.processes.into_inner().unwrap_or_else(PoisonError::into_inner);
         for cell in processes.into_values() {
-            if let Some(world) = Arc::into_inner(cell).and_then(OnceCell::into_inner) {
+            if let Some(Ok(world)) = Arc::into_inner(cell).and_then(OnceCell::into_inner) {
                 world.stop().await?;
             }
         }
@@ -95,4 +101,10 @@ fn process_of(table: &Table, row: &Row) -> Process {
     } else {
         Process::Workers(stage.workers)
     }
+}
+
+/// The end of an error, which may have the whole log in it.
+fn last_lines(error: &str) -> String {
+    let lines: Vec<_> = error.lines().collect();
+    lines[lines.len().saturating_sub(8)..].join("\n")
 }

@@ -14,6 +14,9 @@ use crate::table::{Request, Row, Step, Table, pairs, unescaped};
 /// How long a row goes on in virtual time when nothing ends it.
 const LONG: Duration = Duration::from_secs(2);
 
+/// How long ago the VMs were loaded when the first request comes.
+const START: Duration = Duration::from_secs(1);
+
 /// In what steps time passes while something is waited for.
 const MOMENT: Duration = Duration::from_millis(5);
 
@@ -32,6 +35,8 @@ pub fn play(table: &Arc<Table>, row: &Row, module: &Path) -> anyhow::Result<Seen
         envoy: started?,
         streams: Vec::new(),
     };
+    // What the start set going has happened when the first request comes.
+    stage.envoy.advance(START);
     for step in &row.steps {
         stage.step(step).with_context(|| format!("{step:?}"))?;
     }
@@ -151,6 +156,7 @@ impl Playing<'_> {
             Step::Answered => {
                 let stream = self.last()?;
                 self.until(|playing| playing.envoy.is_finished(stream))?;
+
             }
             Step::Start => {}
         }

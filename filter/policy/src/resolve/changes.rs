@@ -17,6 +17,9 @@ const KEY: &str = "tenantgate.changes";
 const FORMAT: u8 = 1;
 /// How many tenants the log names.
 const NAMED: usize = 64;
+/// Most sets that a table may be configured to have. The host never frees a key: what says that there are more was
+/// not written here.
+const MAX_SETS: u32 = 131_072;
 /// How often a write is tried again. Every failed attempt is another worker's success.
 pub(super) const ATTEMPTS: usize = 1_000;
 
@@ -35,7 +38,7 @@ struct Changes {
 pub(super) struct Layout {
     /// Entries written under another base are void.
     pub(super) base: u64,
-    /// How many sets the table has; never 0.
+    /// How many sets the table has; from 1 to [`MAX_SETS`].
     pub(super) sets: u32,
     /// What tenants are hashed with, so that nobody can choose tenants of one set.
     pub(super) seed: (u64, u64),
@@ -267,7 +270,7 @@ impl Log {
 
 impl Changes {
     fn decode(bytes: &[u8]) -> Option<Self> {
-        cell::decode::<Self>(FORMAT, bytes).filter(|changes| changes.layout.sets > 0)
+        cell::decode::<Self>(FORMAT, bytes).filter(|changes| (1..=MAX_SETS).contains(&changes.layout.sets))
     }
 
     fn encode(&self) -> Vec<u8> {

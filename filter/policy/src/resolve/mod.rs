@@ -401,7 +401,7 @@ impl Resolver {
     }
 
     /// Those of `open` that are refused since this was asked last: by an event, or by what the Tenant
-    /// Manager has said; each as often as it is there. What cannot be told now is no refusal.
+    /// Manager has said. What cannot be told now is no refusal.
     pub(crate) fn refused_since<'t>(
         &mut self,
         open: impl Iterator<Item = &'t TenantId>,

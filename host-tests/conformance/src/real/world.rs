@@ -24,6 +24,9 @@ const POLL: Duration = Duration::from_millis(10);
 /// How long nothing more must come where a row says that something does not come.
 const QUIET: Duration = Duration::from_millis(100);
 
+/// How many lines of the log an error shows.
+const LAST_LINES: usize = 20;
+
 /// A server that answers by path what the table says, 200 elsewhere.
 #[derive(Debug)]
 pub(super) struct Anything;
@@ -70,6 +73,14 @@ impl World {
 
     /// Plays one row.
     pub(super) async fn play(&self, table: &Table, row: &Row) -> anyhow::Result<Seen> {
+        let seen = self.play_steps(table, row).await;
+        seen.with_context(|| {
+            let log = self.envoy.logs().lines();
+            log[log.len().saturating_sub(LAST_LINES)..].join("\n")
+        })
+    }
+
+    async fn play_steps(&self, table: &Table, row: &Row) -> anyhow::Result<Seen> {
         let name = listener_of(table, row);
         let address = self.envoy.listener(&name).context("its listener is not there")?;
         let mut client = Client::new(address);

@@ -163,6 +163,26 @@ fn a_log_that_cannot_be_read_is_begun_anew_and_nobody_trusts_what_was_before() {
 }
 
 #[test]
+fn nobody_else_makes_the_table_larger_than_it_may_be_configured() {
+    for world in worlds() {
+        let mut log = log(8, &world);
+        let mut planted = Changes::decode(&world.shared(KEY).value).unwrap();
+        for (sets, believed) in [(MAX_SETS, true), (MAX_SETS + 1, false), (u32::MAX, false), (0, false)] {
+            planted.layout.sets = sets;
+            planted.layout.base += 1;
+            world.overwrite(KEY, &planted.encode());
+            world.ring();
+            assert_eq!(log.listen(&world), News::Everything);
+            log.listen(&world);
+            assert_eq!(
+                log.layout().map(|layout| layout.sets),
+                Some(if believed { sets } else { 8 })
+            );
+        }
+    }
+}
+
+#[test]
 fn an_older_log_under_the_same_layout_is_not_taken_for_the_present_one() {
     let world = World::default();
     let mut one = log(8, &world);
