@@ -29,6 +29,8 @@ pub(crate) enum Service {
 pub(crate) enum Verdict {
     Continue,
     Pause,
+    /// The plugin has answered another stream: this one is held, whatever it has said of it.
+    Stop,
     /// The stream was answered or reset meanwhile, what the callback returned does not matter.
     Over,
 }
@@ -97,7 +99,8 @@ impl TinyEnvoy {
         }
         let guest = self.vm(vm.worker).data_mut();
         let (headers, body, trailers) = match end {
-            CalloutEnd::Response(response) => {
+            CalloutEnd::Response(mut response) => {
+                response.headers = response.headers.into_response();
                 let sizes = (response.headers.len(), response.body.len(), response.trailers.len());
                 guest.callout_response = Some(response);
                 sizes
@@ -148,6 +151,7 @@ impl TinyEnvoy {
         let Some((vm, context)) = context else {
             return Verdict::Continue;
         };
+        self.node.lock().stream(id).half(side).resumed = false;
         let answer = self.callback::<P, u32>(vm, context, name, arguments(context));
         let Ok(answer) = answer else {
             self.fail(id);
@@ -156,7 +160,13 @@ impl TinyEnvoy {
         if self.node.lock().stream(id).half(side).closed {
             return Verdict::Over;
         }
-        if answer == Some(PAUSE) {
+        let has_replied = self.vm(vm.worker).data().has_replied;
+        let mut node = self.node.lock();
+        let resumed = std::mem::take(&mut node.stream(id).half(side).resumed);
+        drop(node);
+        if has_replied {
+            Verdict::Stop
+        } else if answer == Some(PAUSE) && !resumed {
             Verdict::Pause
         } else {
             Verdict::Continue
@@ -186,7 +196,10 @@ impl TinyEnvoy {
             return Err(Died);
         }
         let answer = self.vm(vm.worker).callback::<P, R>(context, name, arguments);
+        let has_replied = self.vm(vm.worker).data().has_replied;
         self.after_call(vm.worker);
+        // What was put off may have called the guest again.
+        self.vm(vm.worker).data_mut().has_replied = has_replied;
         answer
     }
 
