@@ -19,9 +19,8 @@ pub(crate) struct Open {
 
 impl Open {
     /// Notes that a stream goes on in this tenant's name.
-    pub(crate) fn insert(&self, stream: u32, tenant: TenantId, now_ms: u64) {
+    pub(crate) fn insert(&self, noted: (TenantId, u32), now_ms: u64) {
         let mut streams = self.streams.borrow_mut();
-        let noted = (tenant, stream);
         // A stream is let go once.
         if let Err(place) = streams.binary_search(&noted) {
             streams.insert(place, noted);
@@ -32,9 +31,9 @@ impl Open {
     }
 
     /// Forgets a stream that is over, if it was noted.
-    pub(crate) fn remove(&self, stream: u32) {
+    pub(crate) fn remove(&self, noted: &(TenantId, u32)) {
         let mut streams = self.streams.borrow_mut();
-        if let Some(place) = streams.iter().position(|(_, open)| *open == stream) {
+        if let Ok(place) = streams.binary_search(noted) {
             streams.remove(place);
         }
     }

@@ -209,13 +209,12 @@ impl Worker {
         match step {
             Step::Forward(mut forward) => {
                 let counters = std::mem::take(&mut forward.counters);
-                let ends_with = forward.ends_with.take();
                 match exchange.edit(&forward) {
                     Ok(()) => {
                         exchange.let_go(forward);
                         self.count(&counters);
-                        if let Some(tenant) = ends_with {
-                            self.open.insert(stream, tenant, self.node.monotonic_ms());
+                        if let Some(tenant) = exchange.ends_with() {
+                            self.open.insert((tenant, stream), self.node.monotonic_ms());
                             self.schedule();
                         }
                     }
@@ -293,9 +292,15 @@ impl Worker {
         let _ = host::set_effective_context(self.context);
     }
 
-    /// Takes a stream that is over out of those that wait, and of those that may be cut.
+    /// Takes a stream that is over out of those that may be cut.
+    pub(crate) fn has_ended(&self, stream: u32, exchange: &Exchange) {
+        if let Some(tenant) = exchange.ends_with() {
+            self.open.remove(&(tenant, stream));
+        }
+    }
+
+    /// Takes a stream that is over out of those that wait.
     pub(crate) fn forget(&self, stream: u32) {
-        self.open.remove(stream);
         if self.waiting.borrow_mut().remove(stream).is_some() {
             self.show_waiters();
         }
@@ -353,8 +358,8 @@ impl Worker {
         for errand in errands {
             self.start(errand);
         }
-        self.start_background();
         self.cut_refused();
+        self.start_background();
         self.schedule();
     }
 
