@@ -14,6 +14,10 @@ const PAUSE: u32 = 1;
 /// `BrokenConnection`, what `proxy_get_status` says after a reset.
 const BROKEN_CONNECTION: u32 = 11;
 
+/// How many streams one call of the guest may have let go, answered or reset. What a call has put off is done
+/// one within the end of the other; a real Envoy has room on V8's stack for about 300 answers.
+const MOST_PUT_OFF: usize = 256;
+
 /// Who serves a stream.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Service {
@@ -71,9 +75,12 @@ impl TinyEnvoy {
         if let Some(seat) = &self.seat {
             assert_eq!(worker, seat.worker, "a step kills its own worker");
         }
+        self.die(worker, "killed by the test".to_owned());
+    }
+
+    fn die(&mut self, worker: usize, cause: String) {
         let vm = self.vm(worker);
         if vm.is_alive() {
-            let cause = "killed by the test".to_owned();
             vm.death = Some(cause.clone());
             self.deaths.push(Death { worker, cause });
         }
@@ -210,7 +217,11 @@ impl TinyEnvoy {
         if let Some(cause) = running.death.clone() {
             self.deaths.push(Death { worker, cause });
         }
-        for action in deferred {
+        for (done, action) in deferred.into_iter().enumerate() {
+            if done == MOST_PUT_OFF {
+                self.die(worker, "Maximum call stack size exceeded".to_owned());
+                return;
+            }
             match action {
                 Deferred::Continue(stream, side) => self.resume(stream, side),
                 Deferred::LocalResponse(stream, response) => self.reply_locally(stream, response),

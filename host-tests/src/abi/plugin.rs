@@ -210,7 +210,10 @@ fn property(guest: &Guest, path: &[u8]) -> Option<Vec<u8>> {
         }
         [b"request", b"query"] => {
             let path = joined(stream, Side::Request, b":path")?;
-            let query = path.iter().position(|byte| *byte == b'?').and_then(|at| path.get(at + 1..));
+            let query = path
+                .iter()
+                .position(|byte| *byte == b'?')
+                .and_then(|at| path.get(at + 1..));
             Some(query.unwrap_or_default().to_vec())
         }
         [b"request", b"protocol"] => Some(b"HTTP/1.1".to_vec()),
