@@ -298,12 +298,11 @@ impl<'a> World<'a> {
         self.story
             .tell(self.envoy.elapsed(), || format!("the client of request {id} leaves"));
         self.tally.count("clients that left");
-        let span = self.span(|world| world.envoy.disconnect(stream));
-        self.observe(span)?;
-        self.model.leaves(&seen);
         self.pending.retain(|other| *other != id);
         self.open.retain(|other| *other != id);
-        Ok(())
+        let span = self.span(|world| world.envoy.disconnect(stream));
+        self.model.leaves(&seen);
+        self.observe(span)
     }
 
     /// Takes in what a step has brought about.
@@ -478,12 +477,32 @@ impl<'a> World<'a> {
                         ));
                     }
                 }
-                Outcome::Pending => self.open.push(id),
+                Outcome::Pending => {
+                    let settled = live.settled.as_ref().expect("it was decided before");
+                    let until_ms = self.model.must_be_cut_by(settled);
+                    if self.is_alive(&live.seen) && until_ms.is_some_and(|until_ms| self.now_ms() > until_ms) {
+                        return Rule::Refusal.broken(format!(
+                            "request {id} is open at {} ms, though its tenant was refused: it was to be cut by {} ms",
+                            self.now_ms(),
+                            until_ms.unwrap_or_default()
+                        ));
+                    }
+                    self.open.push(id);
+                }
                 Outcome::Replied(_) if !self.is_alive(&live.seen) => {}
                 Outcome::Replied(reply) => {
                     return Rule::Answered.broken(format!("request {id} was forwarded and then answered: {reply:?}"));
                 }
-                Outcome::Gone => {}
+                Outcome::Gone => {
+                    let settled = live.settled.as_ref().expect("it was decided before");
+                    if !self.model.may_be_cut(settled) {
+                        return Rule::Answered.broken(format!(
+                            "request {id} was forwarded and then cut, though nobody has refused its tenant"
+                        ));
+                    }
+                    self.story.tell(self.envoy.elapsed(), || format!("request {id} is cut"));
+                    self.tally.count("streams cut");
+                }
             }
         }
         Ok(())

@@ -13,8 +13,8 @@ const SEEDS: std::ops::Range<u64> = 1..101;
 
 /// What must happen in them, and how often at least. A generator that does not get there any more proves
 /// nothing.
-const LEAST: [(&str, u64); 38] = [
-    ("requests", 10_000),
+const LEAST: [(&str, u64); 39] = [
+    ("requests", 50_000),
     ("forwarded at once", 2_000),
     ("forwarded after waiting", 200),
     ("denied after waiting", 100),
@@ -42,6 +42,7 @@ const LEAST: [(&str, u64); 38] = [
     ("VMs killed", 10),
     ("configurations put in force", 10),
     ("clients that left", 20),
+    ("streams cut", 10),
     ("Tenant Manager: changes", 200),
     ("identity provider: changes", 10),
     ("events: EVENTS_MALFORMED", 1),
@@ -106,7 +107,7 @@ fn nothing_that_must_not_happen_happens_in_a_fixed_set_of_worlds() {
 }
 
 #[test]
-fn what_once_ended_in_a_fault_does_not_any_more() {
+fn what_has_ended_in_a_fault_once_does_not_with_this_filter() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
     let mut kept = 0;
     for entry in std::fs::read_dir(folder).expect("a folder") {

@@ -133,7 +133,12 @@ impl Phase {
     /// What goes wrong before the next request.
     fn step(self, generator: &mut Generator, n: usize) {
         match self {
-            Self::Calm | Self::Idle | Self::Streams => {}
+            Self::Calm | Self::Idle => {}
+            Self::Streams if generator.happens(10) => {
+                let delivery = generator.delivery();
+                generator.does(Op::Tell(delivery));
+            }
+            Self::Streams if generator.happens(10) => generator.mood(),
             Self::Outage if generator.happens(4) => generator.outage(),
             Self::Slow if n.is_multiple_of(10) => generator.slowness(),
             Self::Moody if generator.happens(10) => generator.mood(),

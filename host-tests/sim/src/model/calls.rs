@@ -81,7 +81,17 @@ impl Model {
                     } else {
                         ends_ms
                     };
+                    let (has_updated, life) = (self.has_updated(), self.lives[made.worker]);
                     let fetches = self.knowledge.fetches.entry(made.worker).or_default();
+                    let is_under_way = |fetch: &Fetch| {
+                        !fetch.is_lost && fetch.life == life && fetch.delivered.is_none() && fetch.ends_ms > made.at_ms
+                    };
+                    if !has_updated && fetches.iter().any(is_under_way) {
+                        return Rule::Calls.broken(format!(
+                            "worker {} fetches keys at {} ms, though it does so already: one fetch per worker",
+                            made.worker, made.at_ms
+                        ));
+                    }
                     let end = End::Fetch(made.worker, fetches.len());
                     self.ends.insert((ends_ms, number), end);
                     fetches.push(Fetch {

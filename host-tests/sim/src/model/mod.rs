@@ -12,6 +12,7 @@ mod evidence;
 mod keys;
 mod knowledge;
 mod rate;
+mod streams;
 mod token;
 mod upstream;
 
