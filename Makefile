@@ -67,12 +67,17 @@ demo: demo-tools wasm envoy ## a real Envoy enforces tenancy before your eyes (O
 	@exec cargo run -q --locked -p tenantgate -- demo $(if $(filter 1,$(ONCE)),--once)
 
 .PHONY: test
-test: test-tools wasm envoy redis prometheus ## all tests, in the tiny Envoy and in the real one
+test: test-tools wasm probe envoy redis prometheus ## all tests, in the tiny Envoy and in the real one
 	@exec python3 .ci/test.py
 
 .PHONY: test-counts
-test-counts: test-tools wasm envoy redis prometheus ## all tests, then commit-ready counts in .ci/test-counts
+test-counts: test-tools wasm probe envoy redis prometheus ## all tests, then commit-ready counts in .ci/test-counts
 	@exec python3 .ci/test.py --write-counts
+
+.PHONY: conformance
+conformance: export CONFORMANCE_TABLE := 1
+conformance: test-tools probe envoy ## what a Proxy-Wasm host does, the tiny Envoy and the real one side by side; also in target/conformance.md
+	@exec cargo test -q --locked -p conformance --test table -- --quiet
 
 .PHONY: e2e-matrix
 e2e-matrix: test-tools wasm prometheus ## the tests on the real Envoy, on every minor version there is (VERSIONS="1.36.4 …": on these)
@@ -123,6 +128,10 @@ fmt: fmt-tools ## format the Rust code
 wasm: export CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo --remap-path-prefix=$(CURDIR)=tenantgate --cfg curve25519_dalek_bits="64"
 wasm: wasm-target ## the filter: target/wasm32-wasip1/release/tenant_filter.wasm
 	@cargo build --release --locked -p tenant-filter --target $(WASM_TARGET)
+
+.PHONY: probe
+probe: wasm-target ## the probe of the conformance table: target/wasm32-wasip1/release/conformance_probe.wasm
+	@cargo build -q --release --locked -p conformance-probe --target $(WASM_TARGET)
 
 .PHONY: envoy
 envoy: envoy-tools ## the pinned Envoy: target/envoy/…/envoy (ENVOY_BIN: that one instead)

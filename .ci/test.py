@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COUNTS = ROOT / ".ci" / "test-counts"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 WASM = TARGET / "wasm32-wasip1" / "release" / "tenant_filter.wasm"
+PROBE = WASM.with_name("conformance_probe.wasm")
 ENVOY = "envoy/*/envoy"
 
 # Natively the filter is nothing to test, and benchmarks are no tests.
@@ -130,6 +131,7 @@ def all_runners(built):
     examples = ["cargo", "test", *PACKAGES, "--doc", "--no-fail-fast"]
     return [
         Runner("engine", "the engine alone", take(target("tenant-policy"))),
+        Runner("conformance", "the table of host behaviours in both", take(target("conformance", "table"), *on_envoy)),
         Runner("corpus-tiny-envoy", "the corpus in the tiny Envoy", take(target("tiny-envoy", "corpus"))),
         Runner("filter-tiny-envoy", "the filter in the tiny Envoy", take(target("tiny-envoy", "filter"))),
         Runner("tiny-envoy", "the tiny Envoy itself", take(target("tiny-envoy"))),
@@ -172,6 +174,8 @@ def missing():
     """What must be in place before a test can mean anything."""
     if not WASM.is_file():
         yield f"no filter at {WASM.relative_to(TARGET.parent)}: run `make wasm`"
+    if not PROBE.is_file():
+        yield f"no probe at {PROBE.relative_to(TARGET.parent)}: run `make probe`"
     own = os.environ.get("ENVOY_BIN")
     if own and not os.access(own, os.X_OK):
         yield f"no Envoy at {own}, which ENVOY_BIN names"

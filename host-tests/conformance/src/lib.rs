@@ -9,9 +9,9 @@ pub mod table;
 pub mod tiny;
 
 mod lines;
-mod vectors;
 pub mod real;
 pub mod report;
+mod vectors;
 
 pub use lines::Seen;
 

@@ -56,7 +56,11 @@ impl RealEnvoy {
             let mut processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(processes.entry(process.clone()).or_default())
         };
-        let rows = self.table.rows.iter().filter(|row| process_of(&self.table, row) == process);
+        let rows = self
+            .table
+            .rows
+            .iter()
+            .filter(|row| process_of(&self.table, row) == process);
         let start = || async {
             let world = World::start(&self.table, &self.module, rows.collect()).await;
             world.map_err(|error| format!("{error:#}"))

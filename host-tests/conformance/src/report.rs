@@ -119,7 +119,11 @@ pub fn markdown(table: &Table, played: &[(&Row, Played)]) -> String {
 /// The played rows for a terminal.
 pub fn plain(played: &[(&Row, Played)]) -> String {
     let width = played.iter().map(|(row, _)| row.id.len()).max().unwrap_or_default();
-    let says = played.iter().map(|(row, _)| row.says.chars().count().min(90)).max().unwrap_or_default();
+    let says = played
+        .iter()
+        .map(|(row, _)| row.says.chars().count().min(90))
+        .max()
+        .unwrap_or_default();
     let mut text = String::new();
     for (row, played) in played {
         let sentence: String = row.says.chars().take(90).collect();

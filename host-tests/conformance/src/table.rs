@@ -470,7 +470,10 @@ impl Request {
     /// Field lines besides the pseudo headers, those of the table's own in front.
     pub(crate) fn lines(&self, row: &Row) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut lines = vec![(b"x-row".to_vec(), row.id.clone().into_bytes())];
-        lines.extend(row.script_of(self).map(|script| (b"x-probe".to_vec(), script.into_bytes())));
+        lines.extend(
+            row.script_of(self)
+                .map(|script| (b"x-probe".to_vec(), script.into_bytes())),
+        );
         lines.extend(pairs(&self.headers));
         lines.extend((0..self.many).map(|number| (format!("x-many-{number}").into_bytes(), b"1".to_vec())));
         lines

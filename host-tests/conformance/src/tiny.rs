@@ -158,7 +158,6 @@ impl Playing<'_> {
             Step::Answered => {
                 let stream = self.last()?;
                 self.until(|playing| playing.envoy.is_finished(stream))?;
-
             }
             Step::Start => {}
         }
@@ -189,7 +188,10 @@ impl Playing<'_> {
         let look = &self.row.look;
         let mut lines = self.logged();
         if let Some(names) = &look.upstream {
-            let seen = self.streams.iter().filter_map(|stream| self.envoy.upstream_saw(*stream));
+            let seen = self
+                .streams
+                .iter()
+                .filter_map(|stream| self.envoy.upstream_saw(*stream));
             let messages: Vec<_> = seen.map(received).collect();
             lines.extend(crate::lines_of("upstream", &messages, names));
         }
@@ -241,5 +243,7 @@ fn received(request: PeerRequest) -> Message {
 }
 
 fn fields(map: &HeaderMap) -> Vec<(Vec<u8>, Vec<u8>)> {
-    map.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect()
+    map.iter()
+        .map(|(name, value)| (name.to_vec(), value.to_vec()))
+        .collect()
 }

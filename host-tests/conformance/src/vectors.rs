@@ -68,7 +68,10 @@ impl<'a> Vectors<'a> {
         if name == RSA_PRIVATE {
             return Ok(self.rsa_private.clone());
         }
-        let digits = self.known.get(name).with_context(|| format!("there is no vector `{name}`"))?;
+        let digits = self
+            .known
+            .get(name)
+            .with_context(|| format!("there is no vector `{name}`"))?;
         let (pairs, _) = digits.as_bytes().as_chunks::<2>();
         let byte = |pair: &[u8; 2]| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?);
         pairs.iter().map(byte).collect()

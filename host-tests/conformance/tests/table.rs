@@ -45,14 +45,22 @@ fn run() -> anyhow::Result<ExitCode> {
                 let difference = played.difference(row);
                 let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
                 results.push((number, played));
-                if difference.is_empty() { Ok(()) } else { Err(Failed::from(difference)) }
+                if difference.is_empty() {
+                    Ok(())
+                } else {
+                    Err(Failed::from(difference))
+                }
             })
         })
         .collect();
     let facts = Arc::clone(&table);
     trials.push(Trial::test("every_fact_has_a_row_and_every_row_a_fact", move || {
         let gaps = facts.gaps();
-        if gaps.is_empty() { Ok(()) } else { Err(Failed::from(gaps.join("\n"))) }
+        if gaps.is_empty() {
+            Ok(())
+        } else {
+            Err(Failed::from(gaps.join("\n")))
+        }
     }));
 
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -145,12 +145,13 @@ fn buffer(call: &Call<'_>, kind: u32) -> Result<Vec<u8>, Fault> {
                 return Ok(Vec::new());
             };
             let side = if kind == 0 { Side::Request } else { Side::Response };
-            node.stream(stream).half(side).body().cloned()
+            Some(node.stream(stream).half(side).body().cloned().unwrap_or_default())
         }
         4 => guest.callout_response.as_ref().map(|response| response.body.clone()),
         6 => Some(node.options.vm_configuration.clone()),
         7 => guest.configuring.as_ref().map(|config| config.to_vec()),
-        other => return Err(unmodelled(format!("proxy_get_buffer_bytes of buffer {other}"))),
+        5 => return Err(unmodelled("buffers of gRPC callouts")),
+        _ => return Err(Status::BadArgument.into()),
     };
     Ok(bytes.ok_or(Status::NotFound)?)
 }
@@ -159,15 +160,16 @@ fn set_buffer(call: &mut Call<'_>, kind: u32, start: usize, size: usize, bytes: 
     let side = match kind {
         0 => Side::Request,
         1 => Side::Response,
+        5 => return Err(unmodelled("buffers of gRPC callouts")),
+        4 if call.data().callout_response.is_none() => return Err(Status::NotFound.into()),
         // The other buffers are constant.
-        4 | 6 | 7 => return Err(Status::BadArgument.into()),
-        other => return Err(unmodelled(format!("proxy_set_buffer_bytes of buffer {other}"))),
+        _ => return Err(Status::BadArgument.into()),
     };
     let guest = call.data();
-    let stream = guest.effective_stream().ok_or(Status::NotFound)?;
+    let stream = guest.effective_stream().ok_or(Status::BadArgument)?;
     let mut node = guest.node.lock();
     let half: &mut Half = node.stream(stream).half(side);
-    let body = half.body().ok_or(Status::NotFound)?;
+    let body = half.body().ok_or(Status::BadArgument)?;
     if start == 0 {
         body.splice(..size.min(body.len()), bytes.iter().copied());
     } else if start >= body.len() {

@@ -63,7 +63,12 @@ extern "C" fn proxy_on_queue_ready(context: u32, queue: u32) {
 extern "C" fn proxy_on_http_call_response(context: u32, token: u32, headers: u32, body: u32, trailers: u32) {
     // Tokens are the root context's; who asked is known by them.
     if let Some(call) = state::with(|state| state.calls.remove(&token)) {
-        play(&call.script, call.context, &call.then, &[context, headers, body, trailers]);
+        play(
+            &call.script,
+            call.context,
+            &call.then,
+            &[context, headers, body, trailers],
+        );
     }
 }
 

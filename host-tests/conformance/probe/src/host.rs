@@ -62,8 +62,13 @@ unsafe extern "C" {
         data: *const u8,
         length: usize,
     ) -> u32;
-    fn proxy_add_header_map_value(kind: u32, name: *const u8, name_length: usize, data: *const u8, length: usize)
-    -> u32;
+    fn proxy_add_header_map_value(
+        kind: u32,
+        name: *const u8,
+        name_length: usize,
+        data: *const u8,
+        length: usize,
+    ) -> u32;
     fn proxy_remove_header_map_value(kind: u32, name: *const u8, name_length: usize) -> u32;
     fn proxy_get_property(path: *const u8, path_length: usize, data: *mut *mut u8, length: *mut usize) -> u32;
     fn proxy_set_property(path: *const u8, path_length: usize, data: *const u8, length: usize) -> u32;
@@ -192,7 +197,13 @@ pub(crate) fn buffer(kind: u32, start: usize, max: usize) -> Given {
 }
 
 pub(crate) fn set_buffer(kind: u32, start: usize, size: usize, bytes: &[u8]) -> Status {
-    Status(call!(proxy_set_buffer_bytes(kind, start, size, bytes.as_ptr(), bytes.len())))
+    Status(call!(proxy_set_buffer_bytes(
+        kind,
+        start,
+        size,
+        bytes.as_ptr(),
+        bytes.len()
+    )))
 }
 
 pub(crate) fn header_pairs(map: u32) -> Given {
@@ -321,13 +332,7 @@ pub(crate) fn send_local_response(
 }
 
 /// A callout; the timeout in milliseconds as the ABI takes it.
-pub(crate) fn http_call(
-    cluster: &[u8],
-    headers: &[u8],
-    body: &[u8],
-    trailers: &[u8],
-    timeout: u32,
-) -> (Status, u32) {
+pub(crate) fn http_call(cluster: &[u8], headers: &[u8], body: &[u8], trailers: &[u8], timeout: u32) -> (Status, u32) {
     let mut token = 0;
     let status = call!(proxy_http_call(
         cluster.as_ptr(),

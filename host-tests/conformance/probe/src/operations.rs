@@ -5,10 +5,10 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use crate::host::{self, Status};
+use crate::pairs;
 use crate::script::Script;
 use crate::state::{self, Call};
 use crate::text::{arguments, bytes, quoted};
-use crate::pairs;
 
 /// The timeout of a callout that names none, in milliseconds.
 const TIMEOUT_MS: i64 = 5_000;
@@ -52,7 +52,15 @@ impl Moment<'_> {
             "pairs" => {
                 let (status, given) = host::header_pairs(map(at(1)));
                 let count = pairs::read(&given).map_or(-1, |pairs| i64::try_from(pairs.len()).unwrap_or(-1));
-                format!("{} {}", status.name(), if count > 0 { "some".to_owned() } else { count.to_string() })
+                format!(
+                    "{} {}",
+                    status.name(),
+                    if count > 0 {
+                        "some".to_owned()
+                    } else {
+                        count.to_string()
+                    }
+                )
             }
             "size" => {
                 let (status, size) = host::header_size(map(at(1)));
@@ -73,11 +81,7 @@ impl Moment<'_> {
             "set_many" => set_many(map(at(1)), number(at(2))).name(),
             "set_raw" => host::set_header_pairs(map(at(1)), &text(2)).name(),
             // Buffers.
-            "body" => valued(host::buffer(
-                buffer(at(1)),
-                size(at(2), 0),
-                size(at(3), usize::MAX),
-            )),
+            "body" => valued(host::buffer(buffer(at(1)), size(at(2), 0), size(at(3), usize::MAX))),
             "set_body" => host::set_buffer(buffer(at(1)), size(at(2), 0), size(at(3), usize::MAX), &text(4)).name(),
             // Streams.
             "continue" => host::continue_stream(stream(at(1))).name(),
@@ -313,7 +317,9 @@ fn size(argument: Option<&Value>, otherwise: usize) -> usize {
 }
 
 fn one_of(argument: Option<&Value>, names: &[(&str, u32)]) -> u32 {
-    let found = names.iter().find(|(name, _)| argument.and_then(Value::as_str) == Some(name));
+    let found = names
+        .iter()
+        .find(|(name, _)| argument.and_then(Value::as_str) == Some(name));
     found.map_or_else(
         || u32::try_from(number(argument)).unwrap_or_default(),
         |(_, number)| *number,
@@ -363,8 +369,14 @@ fn path(argument: Option<&Value>) -> Vec<u8> {
 }
 
 fn listed(argument: Option<&Value>) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let pairs = argument.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    pairs.iter().map(|pair| (bytes(pair.get(0)), bytes(pair.get(1)))).collect()
+    let pairs = argument
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    pairs
+        .iter()
+        .map(|pair| (bytes(pair.get(0)), bytes(pair.get(1))))
+        .collect()
 }
 
 fn all(map: u32, name: &[u8]) -> String {
@@ -417,7 +429,11 @@ fn time() -> String {
     let (status, here) = host::current_time();
     let (errno, there) = host::clock(0);
     let agree = here.abs_diff(there) < 1_000_000_000;
-    format!("{} errno {errno} {}", status.name(), if agree { "agree" } else { "differ" })
+    format!(
+        "{} errno {errno} {}",
+        status.name(),
+        if agree { "agree" } else { "differ" }
+    )
 }
 
 fn clock(id: i64) -> String {

@@ -34,7 +34,11 @@ impl Script {
 pub(crate) fn run(context: u32, callback: &str, arguments: &[u32]) -> Option<u32> {
     let script = state::with(|state| {
         let root = state.roots.get(&context).copied().unwrap_or(context);
-        state.scripts.get(&context).or_else(|| state.scripts.get(&root)).cloned()
+        state
+            .scripts
+            .get(&context)
+            .or_else(|| state.scripts.get(&root))
+            .cloned()
     })?;
     play(&script, context, callback, arguments)
 }

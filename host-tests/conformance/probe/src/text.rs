@@ -32,9 +32,7 @@ fn unescaped(text: &str) -> Vec<u8> {
 
 fn hex(digits: &str) -> Vec<u8> {
     let places = (0..digits.len() / 2).map(|at| digits.get(at * 2..at * 2 + 2));
-    places
-        .filter_map(|pair| u8::from_str_radix(pair?, 16).ok())
-        .collect()
+    places.filter_map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
 }
 
 /// Bytes in quotes, in ASCII, the rest of long ones counted.

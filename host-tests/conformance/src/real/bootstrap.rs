@@ -179,7 +179,10 @@ fn plugin(name: &str, stage: &Stage, row: &Row, module: &Path) -> Value {
     });
     if let Some(policy) = &stage.failure_policy {
         plugin["failure_policy"] = policy.as_str().into();
-        let interval = format!("{}s", f64::from(u32::try_from(stage.reload_backoff_ms).unwrap_or(u32::MAX)) / 1000.0);
+        let interval = format!(
+            "{}s",
+            f64::from(u32::try_from(stage.reload_backoff_ms).unwrap_or(u32::MAX)) / 1000.0
+        );
         plugin["reload_config"] = json!({ "backoff": { "base_interval": interval } });
     }
     if let Some(text) = &stage.vm_configuration {

@@ -22,6 +22,8 @@ type Slot = Arc<OnceLock<Result<Reply, String>>>;
 #[derive(Debug)]
 pub(super) struct Client {
     address: SocketAddr,
+    /// How long the log was before its first request.
+    mark: usize,
     exchanges: Vec<Exchange>,
     kept: BTreeMap<usize, KeepAlive>,
 }
@@ -45,7 +47,9 @@ impl Drop for Exchange {
 
 impl Exchange {
     fn read(&mut self, rest: Vec<u8>) {
-        let Some(connection) = self.connection.take() else { return };
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
         let (slot, method) = (Arc::clone(&self.slot), self.method.clone());
         self.reading = Some(tokio::spawn(async move {
             let reply = connection.finish(&method, &rest).await;
@@ -55,12 +59,17 @@ impl Exchange {
 }
 
 impl Client {
-    pub(super) fn new(address: SocketAddr) -> Self {
+    pub(super) fn new(address: SocketAddr, mark: usize) -> Self {
         Self {
             address,
+            mark,
             exchanges: Vec::new(),
             kept: BTreeMap::new(),
         }
+    }
+
+    pub(super) fn mark(&self) -> usize {
+        self.mark
     }
 
     /// Sends a whole request. On a kept connection its reply is waited for.
@@ -148,7 +157,13 @@ impl Client {
             Some(Err(_)) => vec!["response closed".to_owned()],
             Some(Ok(reply)) => {
                 let mut headers = vec![(b":status".to_vec(), reply.status.to_string().into_bytes())];
-                headers.extend(reply.headers.clone().into_iter().map(|(name, value)| (name.to_vec(), value.to_vec())));
+                headers.extend(
+                    reply
+                        .headers
+                        .clone()
+                        .into_iter()
+                        .map(|(name, value)| (name.to_vec(), value.to_vec())),
+                );
                 let message = Message {
                     headers,
                     body: reply.body.clone(),

@@ -19,7 +19,9 @@ use crate::table::{Row, Step, Table, otherwise};
 const SOON: Duration = Duration::from_secs(20);
 
 /// How often it is looked at.
-const POLL: Duration = Duration::from_millis(10);
+const POLL: Duration = Duration::from_millis(25);
+
+const LONGEST_POLL: Duration = Duration::from_millis(200);
 
 /// How long nothing more must come where a row says that something does not come.
 const QUIET: Duration = Duration::from_millis(100);
@@ -83,17 +85,30 @@ impl World {
     async fn play_steps(&self, table: &Table, row: &Row) -> anyhow::Result<Seen> {
         let name = listener_of(table, row);
         let address = self.envoy.listener(&name).context("its listener is not there")?;
-        let mut client = Client::new(address);
+        // The script of a root context has its say from the start on.
+        let is_whole = row.root.is_some() || table.stage(row).own_vm;
+        let mark = if is_whole { 0 } else { self.envoy.logs().mark() };
+        let mut client = Client::new(address, mark);
         for step in &row.steps {
-            self.step(&mut client, row, step).await.with_context(|| format!("{step:?}"))?;
+            self.step(&mut client, row, step)
+                .await
+                .with_context(|| format!("{step:?}"))?;
         }
         client.read_all();
         // A row that does not say yet what must be seen is being written.
         let is_said = |seen: &Seen| !row.see.is_empty() && seen.is_expected(row);
-        let deadline = Instant::now() + if row.see.is_empty() { Duration::from_secs(1) } else { SOON };
+        let deadline = Instant::now()
+            + if row.see.is_empty() {
+                Duration::from_secs(1)
+            } else {
+                SOON
+            };
         let mut seen = self.seen(&client, row).await?;
+        let mut pause = POLL;
         while !is_said(&seen) && Instant::now() < deadline {
-            sleep(POLL).await;
+            sleep(pause).await;
+            // Looking is not for nothing, and what takes long takes longer.
+            pause = (pause * 2).min(LONGEST_POLL);
             seen = self.seen(&client, row).await?;
         }
         if seen.0.iter().any(|line| line.ends_with(" none")) {
@@ -115,7 +130,7 @@ impl World {
                 let (line, times) = wait.line();
                 let deadline = Instant::now() + SOON;
                 loop {
-                    let logged = self.logged(row).await?;
+                    let logged = self.logged(row, client.mark()).await?;
                     if logged.iter().filter(|found| *found == line).count() >= times {
                         return Ok(());
                     }
@@ -128,15 +143,15 @@ impl World {
         }
     }
 
-    async fn logged(&self, row: &Row) -> anyhow::Result<Vec<String>> {
-        let lines = self.envoy.logged_since(0).await?;
+    async fn logged(&self, row: &Row, mark: usize) -> anyhow::Result<Vec<String>> {
+        let lines = self.envoy.logged_since(mark).await?;
         let lines = lines.iter().filter_map(|line| logged(row, line));
         Ok(lines.map(str::to_owned).collect())
     }
 
     async fn seen(&self, client: &Client, row: &Row) -> anyhow::Result<Seen> {
         let look = &row.look;
-        let mut lines = self.logged(row).await?;
+        let mut lines = self.logged(row, client.mark()).await?;
         if let Some(names) = &look.upstream {
             lines.extend(crate::lines_of("upstream", &received(&self.upstream, row), names));
         }
