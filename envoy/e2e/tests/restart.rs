@@ -121,11 +121,11 @@ async fn a_hot_restart_leaves_no_request_unanswered_and_begins_cold() -> anyhow:
     let mut socket = Socket::open(address, "acme").await?;
     let waiter = waiting(&surroundings, &first, "globex").await?;
 
+    let asked = surroundings.tenant_manager.total();
     let next = surroundings.bootstrap()?.listener_port(address.port());
     let base_id = first.base_id()?;
     let second = Envoy::start(options(next, HotRestart::Second(base_id))).await?;
     ensure!(second.address() == address, "it listens at {}", second.address());
-    let before = surroundings.tenant_manager.total();
     surroundings.tenant_manager.release();
     let reply = waiter.await??;
     ensure!(reply.status == 200, "who waited: {} {}", reply.status, reply.text());
@@ -134,7 +134,7 @@ async fn a_hot_restart_leaves_no_request_unanswered_and_begins_cold() -> anyhow:
     // The new one asks about everybody anew.
     ensure!(Connection::exchange(address, &of("acme")).await?.status == 200);
     ensure!(Connection::exchange(address, &of("frozen")).await?.status == 403);
-    surroundings.tenant_manager.wait_for(before + 1, SOON).await?;
+    surroundings.tenant_manager.wait_for(asked + 2, SOON).await?;
     surroundings.tenant_manager.pause().await;
     let reply = Connection::exchange(address, &of("half")).await?;
     ensure!(
@@ -172,10 +172,10 @@ async fn a_drained_envoy_answers_what_it_has_and_takes_nothing_new() -> anyhow::
     let waiter = waiting(&surroundings, &envoy, "globex").await?;
     let mut socket = Socket::open(envoy.address(), "acme").await?;
 
+    let began = Instant::now();
     envoy.tell_admin("/healthcheck/fail").await?;
     envoy.tell_admin("/drain_listeners?graceful").await?;
     ensure!(!envoy.is_ready().await, "nobody would be sent elsewhere");
-    let began = Instant::now();
     // A load balancer needs a moment until it sends nobody here any more.
     let served = surroundings.echo.total() + 3;
     surroundings.echo.wait_for(served, SOON).await?;

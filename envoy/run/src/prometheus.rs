@@ -20,7 +20,7 @@ use crate::logs::Logs;
 use crate::process::workspace;
 
 /// How long Prometheus may take until it serves, and a call of it or of its tool until it is over.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// How often a condition is looked at while it is waited for.
 const POLL: Duration = Duration::from_millis(50);
