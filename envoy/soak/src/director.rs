@@ -74,6 +74,8 @@ pub(crate) struct Log {
     pub(crate) turns: u64,
     /// Seconds in which lookups failed though nothing was wrong: the machine was too slow.
     pub(crate) unplanned: u64,
+    /// Streams that were ended because their tenant was refused, as the filter has counted them.
+    pub(crate) cut: u64,
     /// What has gone wrong besides decisions.
     pub(crate) wrong: Vec<String>,
 }
@@ -282,6 +284,7 @@ impl<'w> Director<'w> {
             self.shared.history.disturbed_at(self.sampled, at);
         }
         (self.failures, self.sampled) = (failures, at);
+        self.log.cut = stat("wasmcustom.tenantgate_streams_cut_total");
         self.log.samples.push(Sample {
             at: self.seconds(),
             resident: self.world.resident_bytes()?,
