@@ -279,8 +279,10 @@ impl<'w> Director<'w> {
             .iter()
             .map(|name| stat(&format!("cluster.tenant-manager.{name}")))
             .sum();
-        if failures > self.failures && !self.shared.history.is_disturbed(self.sampled, at) {
-            self.log.unplanned += 1;
+        if failures > self.failures {
+            // Also while what was planned is not over yet: a machine that stands still for a moment then opens the
+            // circuit once more.
+            self.log.unplanned += u64::from(!self.shared.history.is_disturbed(self.sampled, at));
             self.shared.history.disturbed_at(self.sampled, at);
         }
         (self.failures, self.sampled) = (failures, at);
@@ -289,6 +291,7 @@ impl<'w> Director<'w> {
             at: self.seconds(),
             resident: self.world.resident_bytes()?,
             allocated: stat("server.memory_allocated"),
+            failures,
             answered: self.shared.answered.load(Ordering::Relaxed),
             forwarded: self.shared.forwarded.load(Ordering::Relaxed),
         });

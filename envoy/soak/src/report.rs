@@ -9,7 +9,6 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::director::{Fault, Log};
-use crate::history::History;
 use crate::memory::{MAX_GROWTH, Sample, Trend};
 use crate::plot;
 use crate::run::Options;
@@ -80,15 +79,12 @@ pub struct Report {
     pub memory: Option<Trend>,
     /// Second by second.
     pub samples: Vec<Sample>,
-    #[serde(skip)]
-    pub(crate) disturbances: Vec<(f64, f64)>,
 }
 
 impl Report {
     pub(crate) fn new(
         options: &Options,
         (started, ended): (Instant, Instant),
-        history: &History,
         tally: Tally,
         log: Log,
         arrived: u64,
@@ -120,7 +116,6 @@ impl Report {
             events: log.events,
             turns: log.turns,
             memory,
-            disturbances: history.disturbances(started, ended),
             samples: log.samples,
         }
     }

@@ -103,14 +103,7 @@ pub async fn run(options: &Options) -> Result<Report> {
                 .push(format!("{count} requests of {id} came through, not {most} at most"));
         }
     }
-    let report = Report::new(
-        options,
-        (started, ended),
-        &shared.history,
-        tally,
-        log,
-        world.upstream.total(),
-    );
+    let report = Report::new(options, (started, ended), tally, log, world.upstream.total());
     world.stop().await?;
     Ok(report)
 }
