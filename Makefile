@@ -86,6 +86,12 @@ fuzz: SECONDS := 600
 fuzz: fuzz-target fuzz-build ## fuzz one target: TARGET=path (SECONDS=600); they are in host-tests/fuzz/fuzz_targets
 	@exec host-tests/fuzz/run $(TARGET) $(SECONDS)
 
+.PHONY: sim
+sim: build-tools wasm ## worlds that try to break the filter, on all cores (REQUESTS=200000 or SECONDS=…; SEED=42: that one, told)
+	@cargo build --locked -p tenantgate-sim
+	@exec $(CARGO_TARGET_DIR)/debug/tenantgate-sim $(if $(SEED),--seed $(SEED)) $(if $(FROM),--from $(FROM)) \
+	    $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(SECONDS),--seconds $(SECONDS))
+
 .PHONY: mutants
 mutants: test-tools wasm-target ## break the filter on purpose and see which test notices (MUTANTS=arguments; MUTANTS=--list)
 	@exec python3 .ci/mutants.py $(MUTANTS)
@@ -144,7 +150,7 @@ check-format: check-tools
 .PHONY: check-lints
 check-lints: check-tools wasm-target
 	@cargo clippy --locked --workspace --exclude tenant-filter --all-targets -- -D warnings
-	@cargo clippy --locked -p tenant-filter --target $(WASM_TARGET) -- -D warnings
+	@cargo clippy --locked -p tenant-filter -p conformance-probe --target $(WASM_TARGET) -- -D warnings
 
 # The engine has no host: it compiles where there is nothing to call.
 .PHONY: check-purity
@@ -156,7 +162,7 @@ check-purity: check-tools pure-target
 check-docs: export RUSTDOCFLAGS := -D warnings -A rustdoc::private_intra_doc_links
 check-docs: check-tools wasm-target
 	@cargo doc --locked --no-deps --document-private-items --workspace --exclude tenant-filter
-	@cargo doc --locked --no-deps --document-private-items -p tenant-filter --target $(WASM_TARGET)
+	@cargo doc --locked --no-deps --document-private-items -p tenant-filter -p conformance-probe --target $(WASM_TARGET)
 
 .PHONY: check-dependencies
 check-dependencies: check-tools $(DENY)

@@ -35,6 +35,8 @@ PROFILE = "mutant"
 TIMEOUT_SECONDS = 900
 
 FAILED = re.compile(r"^test (.+?) +\.\.\. FAILED$", re.MULTILINE)
+# How the simulator says which rule was broken, and by which seed.
+BROKEN = re.compile(r"^make sim (SEED=\d+: .+)$", re.MULTILINE)
 
 
 def mutants(names, folder=MUTANTS):
@@ -106,21 +108,21 @@ def build_module():
 def test_programs():
     """The test programs that judge a module, built once, by the name under which the report has them."""
     command = ["cargo", "test", "--locked", "-p", "tiny-envoy", "--test", "corpus", "--no-run"]
-    command += ["-p", "tenantgate-sim", "--test", "seeds"]
+    command += ["-p", "tenantgate-sim", "--test", "fixed"]
     command += ["--message-format", "json-render-diagnostics"]
     built = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     programs = {}
     for line in built.stdout.splitlines():
         message = json.loads(line)
         if message.get("reason") == "compiler-artifact" and message.get("executable"):
-            name = {"corpus": "corpus", "seeds": "simulator"}.get(message["target"]["name"])
+            name = {"corpus": "corpus", "fixed": "simulator"}.get(message["target"]["name"])
             if name:
                 programs[name] = (message["executable"], Path(message["manifest_path"]).parent)
     return programs
 
 
 def judge(program, folder, wasm):
-    """The names of the tests that fail with this module; what else went wrong stands for itself."""
+    """What fails with this module: the rule that the simulator has seen broken, or tests by name."""
     env = {**os.environ, "TENANT_FILTER_WASM": str(wasm), "RUST_BACKTRACE": "0"}
     try:
         ran = subprocess.run(
@@ -128,7 +130,7 @@ def judge(program, folder, wasm):
         )
     except subprocess.TimeoutExpired:
         return ["(never ended)"]
-    failed = FAILED.findall(ran.stdout)
+    failed = BROKEN.findall(ran.stdout + ran.stderr)[:1] or FAILED.findall(ran.stdout)
     return failed or (["(broke off)"] if ran.returncode else [])
 
 
@@ -155,9 +157,11 @@ def main():
     programs = test_programs()
     fresh_tree()
     healthy = build_module()
+    if healthy is None:
+        sys.exit("the filter as it is does not build")
     faults = [name for name, (program, folder) in programs.items() if judge(program, folder, healthy)]
-    if healthy is None or faults:
-        sys.exit(f"the filter as it is does not pass: {', '.join(faults) or 'it does not build'}")
+    if faults:
+        sys.exit(f"the filter as it is does not pass: {', '.join(faults)}")
 
     head = ["mutant", *programs, "what it does"]
     rows = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]

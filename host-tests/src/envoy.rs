@@ -20,9 +20,6 @@ use crate::worker::{Serving, Vm, VmRef};
 /// More events than a world has reason for without time passing.
 const MOST_EVENTS_AT_ONCE: u32 = 1_000_000;
 
-/// Room in the number of a stream for the worker that it arrived at in a thread of its own.
-const LANE_BITS: u32 = 16;
-
 /// The longest that [`RequestBuilder::run`] waits, in virtual time.
 const LONGEST_DECISION: Duration = Duration::from_secs(60);
 
@@ -91,7 +88,8 @@ impl TinyEnvoy {
             root: None,
         };
         envoy.try_out(&serving)?;
-        for worker in 0..=workers {
+        // The main thread does it while no worker runs yet.
+        for worker in std::iter::once(workers).chain(0..workers) {
             let vm = envoy
                 .load(VmRef { worker, generation: 0 }, serving.clone(), false)
                 .map_err(|reason| envoy.start_error(reason))?;
@@ -178,7 +176,7 @@ impl TinyEnvoy {
         self.last_stream += 1;
         // What a stream is called does not depend on the schedule.
         let lane = self.seat.as_ref().map_or(0, |seat| seat.worker as u64 + 1);
-        let id = StreamId(self.last_stream << LANE_BITS | lane);
+        let id = StreamId::new(self.last_stream, lane);
         if headers.get("x-forwarded-proto").is_none() {
             headers.add("x-forwarded-proto", "http");
         }
@@ -216,7 +214,13 @@ impl TinyEnvoy {
 
     /// The client leaves.
     pub fn disconnect(&mut self, stream: StreamId) {
-        self.node.lock().stream(stream).gone = true;
+        {
+            let mut node = self.node.lock();
+            let stream = node.stream(stream);
+            stream.gone = true;
+            let details = || "downstream_remote_disconnect".to_owned();
+            stream.details.get_or_insert_with(details);
+        }
         self.finish(stream);
     }
 
@@ -273,7 +277,7 @@ impl TinyEnvoy {
     pub fn decide(&mut self, stream: StreamId) -> Outcome {
         self.settle();
         let until = self.elapsed() + LONGEST_DECISION;
-        while self.is_pending(stream) {
+        while self.is_pending(stream) && !self.is_finished(stream) {
             let Some((at, event)) = self.next_due(until) else {
                 break;
             };
@@ -329,6 +333,11 @@ impl TinyEnvoy {
     /// What of the response has reached the client so far.
     pub fn response(&self, stream: StreamId) -> Option<PeerResponse> {
         self.node.lock().stream(stream).client_response()
+    }
+
+    /// Whether the whole response has reached the client.
+    pub fn is_answered(&self, stream: StreamId) -> bool {
+        self.node.lock().stream(stream).response.sent.complete
     }
 
     /// Whether the stream is over: answered completely, reset, or left by the client.

@@ -1,6 +1,7 @@
 //! Streams: one request and its response, and how far each has come.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use crate::cluster::{PeerRequest, PeerResponse};
 use crate::filter_state::FilterState;
@@ -9,8 +10,29 @@ use crate::tally::Tally;
 use crate::worker::VmRef;
 
 /// Names a stream within its world.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub(crate) u64);
+
+/// Room in the name of a stream for the worker that it arrived at in a thread of its own.
+const LANE_BITS: u32 = 16;
+
+impl StreamId {
+    /// For the world's stream of this number, in the lane of a worker that runs interleaved, or in 0.
+    pub(crate) fn new(number: u64, lane: u64) -> Self {
+        Self(number << LANE_BITS | lane)
+    }
+}
+
+/// `3`, or `3 of worker 1` for one that arrived while workers ran interleaved.
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = self.0 >> LANE_BITS;
+        match (self.0 - (number << LANE_BITS)).checked_sub(1) {
+            None => write!(f, "StreamId({number})"),
+            Some(worker) => write!(f, "StreamId({number} of worker {worker})"),
+        }
+    }
+}
 
 /// What has become of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +117,8 @@ pub(crate) struct Half {
     pub(crate) iteration: Iteration,
     /// Nothing more happens in this direction.
     pub(crate) closed: bool,
+    /// The plugin has resumed it in the callback that is asked about it: it goes on, whatever that says.
+    pub(crate) resumed: bool,
     /// The peer has sent everything.
     pub(crate) ended: bool,
     /// … and it was headers only.

@@ -1,5 +1,7 @@
 //! The finished filter imports nothing but what every Proxy-Wasm 0.2.1 host offers.
 
+use std::sync::OnceLock;
+
 use tiny_envoy::Plugin;
 
 /// Everything that the filter calls. A new name here is a new demand on every host: it needs a
@@ -64,9 +66,12 @@ const REQUIRED_EXPORTS: &[&str] = &[
     "proxy_on_request_trailers",
 ];
 
-fn filter() -> Plugin {
-    let path = corpus::finished_filter().expect("the finished filter");
-    Plugin::load(path).expect("the filter is a valid module")
+fn filter() -> &'static Plugin {
+    static COMPILED: OnceLock<Plugin> = OnceLock::new();
+    COMPILED.get_or_init(|| {
+        let path = corpus::finished_filter().expect("the finished filter");
+        Plugin::load(path).expect("the filter is a valid module")
+    })
 }
 
 #[test]

@@ -109,6 +109,7 @@ pub fn text(knobs: &Knobs) -> String {
             ],
             "path": [{ "prefix": SCOPED_PREFIX, "kind": "storage_path" }],
         },
+        "enforce": { "cut_streams": knobs.cuts_streams },
         "events": { "path": EVENTS_PATH, "api_keys": [{ "value": EVENTS_KEY }] },
     });
     if let Some(rate) = knobs.rate {

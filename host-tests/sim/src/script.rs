@@ -67,6 +67,9 @@ pub struct Knobs {
     pub discovery_s: Option<u64>,
     /// Whether `x-idempotency` must be there.
     pub required_key: bool,
+    /// `enforce.cut_streams`
+    #[serde(default)]
+    pub cuts_streams: bool,
 }
 
 /// The times of an issuer whose keys are fetched.

@@ -109,7 +109,14 @@ impl Search<'_> {
             saying.delay_ms = 0;
         }
         self.takes(best, calmer);
-        let simplifications: [fn(&mut Script); 9] = [
+        let simplifications: [fn(&mut Script); 10] = [
+            |script| {
+                script
+                    .setup
+                    .configs
+                    .iter_mut()
+                    .for_each(|knobs| knobs.cuts_streams = false)
+            },
             |script| script.setup.holds_headers_only = false,
             |script| {
                 script

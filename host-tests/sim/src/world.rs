@@ -153,8 +153,12 @@ impl<'a> World<'a> {
 
     fn run(&mut self) -> Result<(), Fault> {
         for timed in &self.script.ops {
-            if !timed.rushed || self.now_ms() < timed.at_ms {
+            if !timed.rushed {
                 self.passes_until(timed.at_ms)?;
+            } else if self.now_ms() < timed.at_ms {
+                // What falls due in this very millisecond stays due.
+                self.passes_until(timed.at_ms - 1)?;
+                self.envoy.stall(Duration::from_millis(1));
             }
             self.does(&timed.op)?;
         }
@@ -294,19 +298,23 @@ impl<'a> World<'a> {
         self.story
             .tell(self.envoy.elapsed(), || format!("the client of request {id} leaves"));
         self.tally.count("clients that left");
-        let span = self.span(|world| world.envoy.disconnect(stream));
-        self.observe(span)?;
-        self.model.leaves(&seen);
         self.pending.retain(|other| *other != id);
         self.open.retain(|other| *other != id);
-        Ok(())
+        let span = self.span(|world| world.envoy.disconnect(stream));
+        self.model.leaves(&seen);
+        self.observe(span)
     }
 
     /// Takes in what a step has brought about.
     fn observe(&mut self, span: Span) -> Result<(), Fault> {
         self.takes_calls(span)?;
         let now_ms = self.now_ms();
+        let is_settled = self
+            .envoy
+            .next_event_at()
+            .is_none_or(|next| next > self.envoy.elapsed());
         self.model.delivers(now_ms, span);
+        self.model.settles(span, is_settled);
         let mut decided = Vec::new();
         let mut index = 0;
         while let Some(id) = self.pending.get(index).copied() {
@@ -469,12 +477,32 @@ impl<'a> World<'a> {
                         ));
                     }
                 }
-                Outcome::Pending => self.open.push(id),
+                Outcome::Pending => {
+                    let settled = live.settled.as_ref().expect("it was decided before");
+                    let until_ms = self.model.must_be_cut_by(settled);
+                    if self.is_alive(&live.seen) && until_ms.is_some_and(|until_ms| self.now_ms() > until_ms) {
+                        return Rule::Refusal.broken(format!(
+                            "request {id} is open at {} ms, though its tenant was refused: it was to be cut by {} ms",
+                            self.now_ms(),
+                            until_ms.unwrap_or_default()
+                        ));
+                    }
+                    self.open.push(id);
+                }
                 Outcome::Replied(_) if !self.is_alive(&live.seen) => {}
                 Outcome::Replied(reply) => {
                     return Rule::Answered.broken(format!("request {id} was forwarded and then answered: {reply:?}"));
                 }
-                Outcome::Gone => {}
+                Outcome::Gone => {
+                    let settled = live.settled.as_ref().expect("it was decided before");
+                    if !self.model.may_be_cut(settled) {
+                        return Rule::Answered.broken(format!(
+                            "request {id} was forwarded and then cut, though nobody has refused its tenant"
+                        ));
+                    }
+                    self.story.tell(self.envoy.elapsed(), || format!("request {id} is cut"));
+                    self.tally.count("streams cut");
+                }
             }
         }
         Ok(())

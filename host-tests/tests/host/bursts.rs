@@ -257,4 +257,7 @@ fn what_steps_return_comes_in_the_order_of_the_steps() {
     let mut sent: Vec<_> = streams.into_iter().map(|(_, stream)| stream).collect();
     sent.sort();
     assert_eq!(sent, envoy.streams());
+    let alone = envoy.get("/").send();
+    let names = [format!("{:?}", sent[0]), format!("{alone:?}")];
+    assert_eq!(names, ["StreamId(1 of worker 0)", "StreamId(3)"]);
 }

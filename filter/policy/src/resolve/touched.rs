@@ -44,7 +44,7 @@ impl Touched {
         }
     }
 
-    /// Those of `open` that have been touched since this was asked last, each as often as it is there.
+    /// Those of `open` that have been touched since this was asked last.
     pub(super) fn take<'t>(&mut self, open: impl Iterator<Item = &'t TenantId>) -> Vec<TenantId> {
         let touched = std::mem::take(self);
         if !touched.everyone && touched.tenants.is_empty() {

@@ -2,7 +2,9 @@
 
 use super::Generator;
 use crate::config::{DEFAULT_MODULE, ENVIRONMENT, ROUTED_MODULE, SERVICE};
-use crate::script::{Act, Answer, Change, Delivery, Event, EventKey, Keys, KeysAnswer, Op, Saying};
+use crate::script::{
+    Act, Answer, Change, Credential, Delivery, Event, EventKey, Issuer, Keys, KeysAnswer, Op, Saying, Timed, Token,
+};
 use crate::tokens::REMOTE_KEYS;
 
 /// What goes wrong.
@@ -23,6 +25,8 @@ pub(super) enum Phase {
     Events,
     /// Several workers act at the same instant.
     Bursts,
+    /// Several workers act when an answer is there.
+    Races,
     /// Nothing for a long time.
     Idle,
     /// VMs die.
@@ -35,7 +39,7 @@ pub(super) enum Phase {
     Crowd,
 }
 
-const PHASES: [Phase; 18] = [
+const PHASES: [Phase; 20] = [
     Phase::Calm,
     Phase::Outage,
     Phase::Outage,
@@ -49,6 +53,8 @@ const PHASES: [Phase; 18] = [
     Phase::Events,
     Phase::Bursts,
     Phase::Bursts,
+    Phase::Races,
+    Phase::Races,
     Phase::Idle,
     Phase::Deaths,
     Phase::Updates,
@@ -106,6 +112,9 @@ impl Phase {
                 let at_ms = generator.now_ms + generator.rng.u64(0..200);
                 generator.does_at(at_ms, Op::Leave(id));
             }
+            if generator.happens(1) {
+                generator.last_moment();
+            }
             if !generator.happens(30) {
                 generator.now_ms += generator.rng.u64(0..=gap_ms * 2);
             }
@@ -124,7 +133,12 @@ impl Phase {
     /// What goes wrong before the next request.
     fn step(self, generator: &mut Generator, n: usize) {
         match self {
-            Self::Calm | Self::Idle | Self::Streams => {}
+            Self::Calm | Self::Idle => {}
+            Self::Streams if generator.happens(10) => {
+                let delivery = generator.delivery();
+                generator.does(Op::Tell(delivery));
+            }
+            Self::Streams if generator.happens(10) => generator.mood(),
             Self::Outage if generator.happens(4) => generator.outage(),
             Self::Slow if n.is_multiple_of(10) => generator.slowness(),
             Self::Moody if generator.happens(10) => generator.mood(),
@@ -135,9 +149,13 @@ impl Phase {
                     generator.mood();
                 }
                 let delivery = generator.delivery();
+                if generator.happens(10) {
+                    generator.last_refusal(&delivery);
+                }
                 generator.does(Op::Tell(delivery));
             }
             Self::Bursts if generator.happens(12) => generator.burst(),
+            Self::Races if generator.happens(10) => generator.race(),
             Self::Deaths if generator.happens(4) => {
                 let worker = generator.worker();
                 generator.does(Op::Kill(worker));
@@ -317,12 +335,19 @@ impl Generator {
     /// Several workers at one instant, about few tenants.
     fn burst(&mut self) {
         let tenant = self.tenant();
+        let acts = self.acts(&tenant);
+        let schedule = self.rng.u64(..);
+        self.does(Op::Burst { schedule, acts });
+    }
+
+    /// What comes to several workers at once, most of it about one tenant.
+    fn acts(&mut self, tenant: &str) -> Vec<Act> {
         let others = self.tenant();
         let many = self.rng.usize(2..=7);
-        let acts = (0..many)
+        (0..many)
             .map(|_| {
                 let tenant = if self.happens(70) {
-                    tenant.clone()
+                    tenant.to_owned()
                 } else {
                     others.clone()
                 };
@@ -340,9 +365,78 @@ impl Generator {
                     Act::Request(self.request_of(&tenant))
                 }
             })
-            .collect();
-        let schedule = self.rng.u64(..);
-        self.does(Op::Burst { schedule, acts });
+            .collect()
+    }
+
+    /// A token in the last millisecond in which it holds, and in the next.
+    fn last_moment(&mut self) {
+        let end_s = self.now_ms / 1_000 + 1;
+        let leeway_s = self.setup.configs[0].leeway_s;
+        let expires_s = i64::try_from(end_s).expect("short") - i64::try_from(leeway_s).expect("short");
+        let tenant = self.tenant();
+        let mut request = self.request_of(&tenant);
+        request.credential = Credential::Token(Token {
+            tenant,
+            issuer: Issuer::Secret,
+            expires_s,
+            serial: 0,
+            flaw: None,
+        });
+        for at_ms in [end_s * 1_000 - 1, end_s * 1_000] {
+            request.id = self.id();
+            self.does_at(at_ms, Op::Request(request.clone()));
+        }
+    }
+
+    /// Requests in the last millisecond of a refusal, and in the next.
+    fn last_refusal(&mut self, delivery: &Delivery) {
+        let tenant = delivery.events[0].tenant.clone();
+        let end_ms = self.now_ms + self.setup.configs[0].ttl_s * 1_000;
+        for at_ms in [end_ms - 1, end_ms] {
+            let request = self.request_of(&tenant);
+            self.does_at(at_ms, Op::Request(request));
+        }
+    }
+
+    /// Requests wait, and when their answer is there several workers act in the same instant.
+    fn race(&mut self) {
+        let tenant = self.tenant();
+        let delay_ms = self.rng.u64(1..40);
+        if self.happens(70) {
+            let answer = if self.happens(75) {
+                Answer::Active(vec![DEFAULT_MODULE.to_owned(), ROUTED_MODULE.to_owned()])
+            } else {
+                Answer::Refused(Some("suspended".to_owned()))
+            };
+            self.does(Op::Manager(Change::Says(tenant.clone(), Saying { answer, delay_ms })));
+        }
+        let mut delivery = self.delivery();
+        delivery.events.truncate(1);
+        for event in &mut delivery.events {
+            event.tenant.clone_from(&tenant);
+        }
+        self.does(Op::Tell(delivery));
+        for _ in 0..self.rng.usize(1..4) {
+            let mut request = self.request_of(&tenant);
+            "/v1/accounts".clone_into(&mut request.path);
+            self.does(Op::Request(request));
+        }
+        let (at_ms, schedule) = (self.now_ms + delay_ms, self.rng.u64(..));
+        self.now_ms = at_ms;
+        let mut acts = self.acts(&tenant);
+        let others = self.setup.workers;
+        for worker in 0..others {
+            if self.happens(70) {
+                let place = self.rng.usize(..=acts.len());
+                acts.insert(place, Act::Settle(worker));
+            }
+        }
+        let op = Op::Burst { schedule, acts };
+        self.ops.push(Timed {
+            at_ms,
+            rushed: true,
+            op,
+        });
     }
 
     /// A request that stays open for a while.

@@ -188,18 +188,23 @@ impl Generator {
         };
         let now_s = i64::try_from(self.now_ms / 1_000).expect("a world is short");
         let leeway_s = i64::try_from(self.setup.configs[0].leeway_s).expect("a small number");
-        let expires_s = if self.happens(3) {
+        let mut serial = self.rng.u8(0..6);
+        let expires_s = match self.rng.u8(0..100) {
             // Over in a moment, or for a moment.
-            now_s - leeway_s + self.rng.i64(-1..3)
-        } else {
-            100_000
+            0..3 => now_s - leeway_s + self.rng.i64(-1..3),
+            // The same again and again, until it is over and after that.
+            3..12 => {
+                serial = 0;
+                (now_s - leeway_s).div_euclid(4) * 4 + self.rng.i64(0..2) * 4
+            }
+            _ => 100_000,
         };
         let flaw = (matches!(issuer, Issuer::Secret | Issuer::Inline) && self.happens(2)).then_some(Flaw::NoKid);
         let mut token = Token {
             tenant: tenant.to_owned(),
             issuer,
             expires_s,
-            serial: self.rng.u8(0..6),
+            serial,
             flaw,
         };
         if has_remote && !may_be_remote && self.happens(2) {

@@ -110,5 +110,6 @@ fn knobs(rng: &mut Rng) -> Knobs {
         }),
         discovery_s: (rng.u8(..) < 30).then(|| *choice(rng, &[2, 5, 20])),
         required_key: rng.u8(..) < 20,
+        cuts_streams: rng.bool(),
     }
 }

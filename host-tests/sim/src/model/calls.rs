@@ -49,6 +49,17 @@ pub(super) enum End {
     Fetch(usize, usize),
 }
 
+/// What has ended in this instant.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Arriving {
+    /// The call of this number, about a tenant.
+    Lookup(usize),
+    /// A list, by its place.
+    List(usize),
+    /// A fetch of a worker, by its place.
+    Fetch(usize, usize),
+}
+
 /// What ends when, in order.
 pub(super) type Ends = BTreeMap<(u64, usize), End>;
 
@@ -70,7 +81,17 @@ impl Model {
                     } else {
                         ends_ms
                     };
+                    let (has_updated, life) = (self.has_updated(), self.lives[made.worker]);
                     let fetches = self.knowledge.fetches.entry(made.worker).or_default();
+                    let is_under_way = |fetch: &Fetch| {
+                        !fetch.is_lost && fetch.life == life && fetch.delivered.is_none() && fetch.ends_ms > made.at_ms
+                    };
+                    if !has_updated && fetches.iter().any(is_under_way) {
+                        return Rule::Calls.broken(format!(
+                            "worker {} fetches keys at {} ms, though it does so already: one fetch per worker",
+                            made.worker, made.at_ms
+                        ));
+                    }
                     let end = End::Fetch(made.worker, fetches.len());
                     self.ends.insert((ends_ms, number), end);
                     fetches.push(Fetch {
@@ -314,6 +335,7 @@ impl Model {
                         continue;
                     }
                     lookup.delivered = Some(span);
+                    self.arriving.push(Arriving::Lookup(call));
                     let time_left = lookup.ends_ms < lookup.asked_ms + knobs.timeout_ms;
                     let is_asked_again =
                         lookup.meaning == Meaning::Unauthorized && knobs.two_api_keys && !lookup.is_retry && time_left;
@@ -339,6 +361,7 @@ impl Model {
                     if self.lives[worker] == life {
                         self.breaker.leave(&knobs, permit, asked_ms, &meaning, at_ms);
                         if let Some(list) = list {
+                            self.arriving.push(Arriving::List(self.knowledge.lists.len()));
                             self.knowledge.lists.push((span, at_ms, list.into_iter().collect()));
                         }
                     }
@@ -349,9 +372,33 @@ impl Model {
                         && !fetch.is_lost
                     {
                         fetch.delivered = Some(span);
+                        self.arriving.push(Arriving::Fetch(worker, place));
                     }
                 }
             }
+        }
+    }
+
+    /// Where something is still due in this instant, what has ended in it may come with it, and not before.
+    pub fn settles(&mut self, span: Span, is_settled: bool) {
+        for arriving in &self.arriving {
+            let delivered = match arriving {
+                Arriving::Lookup(call) => {
+                    let lookup = self.knowledge.lookups.get_mut(call);
+                    lookup.and_then(|lookup| lookup.delivered.as_mut())
+                }
+                Arriving::Fetch(worker, place) => {
+                    let fetches = self.knowledge.fetches.get_mut(worker);
+                    fetches.and_then(|fetches| fetches[*place].delivered.as_mut())
+                }
+                Arriving::List(place) => self.knowledge.lists.get_mut(*place).map(|(span, _, _)| span),
+            };
+            if let Some(delivered) = delivered {
+                delivered.to = delivered.to.max(span.to);
+            }
+        }
+        if is_settled {
+            self.arriving.clear();
         }
     }
 

@@ -12,14 +12,15 @@ mod evidence;
 mod keys;
 mod knowledge;
 mod rate;
+mod streams;
 mod token;
 mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::breaker::Breaker;
-use self::calls::Ends;
 pub use self::calls::Made;
+use self::calls::{Arriving, Ends};
 pub use self::keys::{KEY_HEADERS, Place, place, scoped};
 pub use self::knowledge::Effect;
 use self::knowledge::{Applied, Knowledge};
@@ -84,6 +85,8 @@ pub struct Model {
     breaker: Breaker,
     /// Calls that are under way.
     ends: Ends,
+    /// Calls that end in this instant, and may have been heard of or not.
+    arriving: Vec<Arriving>,
     buckets: Buckets,
     /// Tenants whom a token that may hold has named.
     named: BTreeSet<String>,
@@ -103,6 +106,7 @@ impl Model {
             knowledge: Knowledge::default(),
             breaker: Breaker::default(),
             ends: Ends::new(),
+            arriving: Vec::new(),
             buckets: Buckets::default(),
             named: BTreeSet::new(),
             waiting: BTreeMap::new(),

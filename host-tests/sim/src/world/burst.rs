@@ -1,6 +1,7 @@
 //! Several workers at the same instant.
 
-use tiny_envoy::{Outcome, StreamId};
+use fastrand::Rng;
+use tiny_envoy::{Outcome, Schedule, StreamId};
 
 use super::events::deliver;
 use super::{World, sent};
@@ -34,7 +35,12 @@ impl World<'_> {
             let ledger = self.ledger.clone();
             burst = burst.step(act.worker(), move |envoy| plays(envoy, &act, &ledger));
         }
-        let played = burst.run(schedule);
+        // Any worker before every act, or each for a while: what must be overtaken as a whole is not otherwise.
+        let played = if schedule.is_multiple_of(2) {
+            burst.run(schedule)
+        } else {
+            burst.follow(&by_turns(schedule, workers))
+        };
         let to = self.ledger.tick();
         let (run, reports) =
             played.or_else(|error| Rule::Integrity.broken(format!("a burst broke off: {}", error.message)))?;
@@ -99,6 +105,20 @@ impl World<'_> {
             .iter()
             .any(|call| call.delay_ms == 0 || call.is_refused)
     }
+}
+
+/// A schedule under which each worker goes on for one act, or for several.
+fn by_turns(seed: u64, workers: usize) -> Schedule {
+    /// More than a burst has acts.
+    const ACTS: usize = 400;
+    let mut rng = Rng::with_seed(seed);
+    let mut choices = Vec::new();
+    while choices.len() < ACTS {
+        let worker = rng.usize(..workers).to_string();
+        let turn = [1, 2, 4, 10, 40][rng.usize(..5)];
+        choices.extend(std::iter::repeat_n(worker, turn));
+    }
+    choices.join(" ").parse().expect("numbers")
 }
 
 impl Act {

@@ -62,6 +62,11 @@ impl World<'_> {
                 return Rule::Bounds.broken(format!("the VM of worker {worker} has {bytes} bytes of memory"));
             }
         }
+        let slots: u64 = setup.configs.iter().map(|knobs| knobs.shared_slots).sum();
+        let held = self.envoy.metric("tenant_consumers_active").unwrap_or_default();
+        if held > slots {
+            return Rule::Bounds.broken(format!("{held} tenants are held in {slots} slots"));
+        }
         let shared = self.envoy.shared_data();
         let slots: u64 = setup.configs.iter().map(|knobs| knobs.shared_slots + RATE_SLOTS).sum();
         let most = usize::try_from(slots / SLOTS_OF_A_SET).expect("a small number") + OTHER_KEYS;
