@@ -113,9 +113,9 @@ bench: bench-tools wasm envoy ## CPU time per request in a real Envoy, of the fi
 
 .PHONY: soak
 soak: MINUTES := 5
-soak: bench-tools wasm envoy ## a real Envoy under mixed load and faults, every decision judged (MINUTES=30 SEED=1); the report is under target/soak
+soak: bench-tools wasm envoy ## a real Envoy under mixed load and faults, every decision judged (MINUTES=30 SEED=1 SOAK=arguments); the report is under target/soak
 	@cargo build --locked -p envoy-soak
-	@exec cargo run -q --locked -p envoy-soak -- --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+	@exec cargo run -q --locked -p envoy-soak -- --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(SOAK)
 
 .PHONY: fmt
 fmt: fmt-tools ## format the Rust code

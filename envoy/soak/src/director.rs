@@ -74,6 +74,8 @@ pub(crate) struct Log {
     pub(crate) turns: u64,
     /// Seconds in which lookups failed though nothing was wrong: the machine was too slow.
     pub(crate) unplanned: u64,
+    /// Streams that were ended because their tenant was refused, as the filter has counted them.
+    pub(crate) cut: u64,
     /// What has gone wrong besides decisions.
     pub(crate) wrong: Vec<String>,
 }
@@ -277,15 +279,19 @@ impl<'w> Director<'w> {
             .iter()
             .map(|name| stat(&format!("cluster.tenant-manager.{name}")))
             .sum();
-        if failures > self.failures && !self.shared.history.is_disturbed(self.sampled, at) {
-            self.log.unplanned += 1;
+        if failures > self.failures {
+            // Also while what was planned is not over yet: a machine that stands still for a moment then opens the
+            // circuit once more.
+            self.log.unplanned += u64::from(!self.shared.history.is_disturbed(self.sampled, at));
             self.shared.history.disturbed_at(self.sampled, at);
         }
         (self.failures, self.sampled) = (failures, at);
+        self.log.cut = stat("wasmcustom.tenantgate_streams_cut_total");
         self.log.samples.push(Sample {
             at: self.seconds(),
             resident: self.world.resident_bytes()?,
             allocated: stat("server.memory_allocated"),
+            failures,
             answered: self.shared.answered.load(Ordering::Relaxed),
             forwarded: self.shared.forwarded.load(Ordering::Relaxed),
         });

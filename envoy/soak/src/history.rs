@@ -111,16 +111,6 @@ impl History {
         let first = all.next()?;
         all.all(|other| other == first).then_some(first)
     }
-
-    /// When it was disturbed, in seconds since `start`; what has not ended ends at `end`.
-    pub(crate) fn disturbances(&self, start: Instant, end: Instant) -> Vec<(f64, f64)> {
-        let seconds = |at: Instant| at.saturating_duration_since(start).as_secs_f64();
-        let kept = self.kept();
-        kept.disturbed
-            .iter()
-            .map(|(from, to)| (seconds(*from), seconds(to.unwrap_or(end))))
-            .collect()
-    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,10 @@ use crate::upstream::{Seen, sum};
 /// decision.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 
+/// How long a stream may go on once the suspension of its tenant was acknowledged, where streams are cut; the rest is a
+/// pause of the machine.
+const CUT_WITHIN: Duration = Duration::from_secs(2);
+
 /// What a client got.
 #[derive(Debug, Clone)]
 pub(crate) enum Got {
@@ -21,6 +25,8 @@ pub(crate) enum Got {
     Forwarded(Box<Seen>, Vec<Vec<u8>>),
     /// An answer of somebody else: its status, and the code in its body if it has one.
     Refused(u16, String),
+    /// None: the connection broke.
+    Broken(String),
 }
 
 /// What is allowed.
@@ -39,6 +45,8 @@ pub(crate) struct Judge<'w> {
     pub(crate) history: &'w History,
     /// From when the upstream counts.
     pub(crate) upstream_started: Instant,
+    /// Whether streams end when their tenant is refused.
+    pub(crate) cuts: bool,
 }
 
 /// Headers that the filter sets besides `x-tenant-…`.
@@ -60,6 +68,8 @@ impl Judge<'_> {
         let allowed = self.allowed(plan, began, ended);
         match got {
             Got::Refused(400, _) if plan.aim == Aim::Hazard => Ok(()),
+            Got::Broken(_) if self.may_be_cut(plan, began, ended) => Ok(()),
+            Got::Broken(why) => Err(format!("the connection broke: {why}")),
             Got::Refused(status, code) => {
                 let is_allowed = allowed
                     .refusals
@@ -73,7 +83,10 @@ impl Judge<'_> {
             Got::Forwarded(seen, _) => Err(format!("forwarded as {}, and not one of {allowed:?}", seen.target)),
         }?;
         match (got, plan.tenant()) {
-            (Got::Forwarded(seen, _), Some(tenant)) if plan.aim != Aim::Public => self.in_time(tenant, seen),
+            (Got::Forwarded(seen, _), Some(tenant)) if plan.aim != Aim::Public => {
+                self.in_time(tenant, seen)?;
+                self.was_cut(tenant, ended)
+            }
             _ => Ok(()),
         }
     }
@@ -85,6 +98,24 @@ impl Judge<'_> {
             Some(since) if at > since + ON_ITS_WAY => Err(format!(
                 "forwarded {:?} after its suspension was acknowledged",
                 at - since
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether its stream may have ended because its tenant was refused meanwhile.
+    fn may_be_cut(&self, plan: &Plan, began: Instant, ended: Instant) -> bool {
+        let is_swinging = |tenant: &usize| self.people.tenants[*tenant].standing == Standing::Swinging;
+        let tenant = plan.tenant().filter(is_swinging).filter(|_| plan.aim != Aim::Public);
+        tenant.is_some_and(|tenant| self.cuts && self.history.said(tenant, began, ended) != [Said::Active])
+    }
+
+    /// No stream of a tenant goes on long after its suspension was acknowledged.
+    fn was_cut(&self, tenant: usize, ended: Instant) -> Result<(), String> {
+        match self.history.suspended_since(tenant, ended) {
+            Some(since) if self.cuts && ended > since + CUT_WITHIN => Err(format!(
+                "went on for {:?} after its suspension was acknowledged",
+                ended - since
             )),
             _ => Ok(()),
         }

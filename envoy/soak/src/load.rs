@@ -25,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) people: Population,
     pub(crate) history: History,
     pub(crate) upstream_started: Instant,
+    pub(crate) cuts: bool,
     pub(crate) ends: AtomicBool,
     /// Requests answered so far, and those of them that were forwarded.
     pub(crate) answered: AtomicU64,
@@ -37,6 +38,7 @@ impl Shared {
             people: &self.people,
             history: &self.history,
             upstream_started: self.upstream_started,
+            cuts: self.cuts,
         }
     }
 }
@@ -87,7 +89,10 @@ async fn client(shared: Arc<Shared>, to: SocketAddr, mut dice: Rng) -> (Tally, V
             let moment = Duration::from_micros(dice.u64(..20_000));
             match client.leave(&plan, dice.f64(), moment).await {
                 Ok(()) => tally.left += 1,
-                Err(error) => broken(&mut tally, &plan, &format!("{error:#}")),
+                Err(error) => {
+                    tally.wrong += 1;
+                    tally.example(|| format!("nobody listens ({error:#}): {}", told(&plan, &shared.people)));
+                }
             }
             continue;
         }
@@ -100,10 +105,7 @@ async fn client(shared: Arc<Shared>, to: SocketAddr, mut dice: Rng) -> (Tally, V
                 tally.example(|| format!("no answer: {}", told(&plan, &shared.people)));
                 continue;
             }
-            Came::Broken(why) => {
-                broken(&mut tally, &plan, &why);
-                continue;
-            }
+            Came::Broken(why) => Got::Broken(why),
         };
         count(&mut tally, &shared, &plan, (began, ended), &got);
         if shared.judge().judge(&plan, (began, ended), &got).is_err() {
@@ -118,15 +120,14 @@ async fn client(shared: Arc<Shared>, to: SocketAddr, mut dice: Rng) -> (Tally, V
     (tally, suspects)
 }
 
-fn broken(tally: &mut Tally, plan: &Plan, why: &str) {
-    tally.broken += 1;
-    tally.example(|| format!("broken ({why}): {} {}", plan.method, plan.target));
-}
-
 fn count(tally: &mut Tally, shared: &Shared, plan: &Plan, (began, ended): (Instant, Instant), got: &Got) {
     shared.answered.fetch_add(1, Ordering::Relaxed);
     let in_faults = shared.history.is_disturbed(began, ended);
     let (decision, class) = match got {
+        Got::Broken(_) => {
+            tally.broken += 1;
+            return;
+        }
         Got::Forwarded(_, _) => {
             shared.forwarded.fetch_add(1, Ordering::Relaxed);
             let class = if in_faults {
@@ -149,6 +150,7 @@ fn count(tally: &mut Tally, shared: &Shared, plan: &Plan, (began, ended): (Insta
     let has_passed = match got {
         Got::Forwarded(_, _) => plan.aim != Aim::Public,
         Got::Refused(status, _) => *status == 502,
+        Got::Broken(_) => false,
     };
     if let Some(tenant) = plan.tenant().filter(|_| has_passed)
         && shared.people.tenants[tenant].standing == Standing::Limited

@@ -23,6 +23,9 @@ struct Arguments {
     /// How many tenants there are besides the special ones
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u16).range(200..=50_000))]
     tenants: u16,
+    /// Has streams end when their tenant is refused (`enforce.cut_streams`)
+    #[arg(long)]
+    cut_streams: bool,
     /// Where the folder of the report is made
     #[arg(long, value_name = "FOLDER", hide_default_value = true, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/soak"))]
     into: PathBuf,
@@ -46,6 +49,7 @@ fn soak(arguments: &Arguments) -> Result<bool> {
     let options = Options {
         clients: arguments.clients.into(),
         tenants: arguments.tenants.into(),
+        cut_streams: arguments.cut_streams,
         ..Options::new(length, seed)
     };
     let started = humantime::format_rfc3339_seconds(SystemTime::now())

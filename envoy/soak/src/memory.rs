@@ -17,6 +17,8 @@ pub struct Sample {
     pub resident: u64,
     /// What Envoy's own allocator has given out, in bytes: Wasm not included.
     pub allocated: u64,
+    /// Lookups that Envoy has seen fail since the start, for whatever reason.
+    pub failures: u64,
     /// Requests answered since the start.
     pub answered: u64,
     /// Those that were forwarded.
@@ -81,6 +83,7 @@ mod tests {
             at,
             resident: resident(at) as u64,
             allocated: 0,
+            failures: 0,
             answered: 0,
             forwarded: 0,
         };

@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 
-use crate::population::{Population, TURNING_KEYS};
+use crate::population::{Population, Standing, TURNING_KEYS};
 
 /// Headers of requests and what is done to them, as the configuration of the soak says.
 pub(crate) const SCOPED: [(&str, &str, oracle::scoping::Kind); 4] = [
@@ -19,6 +19,8 @@ pub(crate) const SCOPED: [(&str, &str, oracle::scoping::Kind); 4] = [
 pub(crate) const STORE: &str = "/storage";
 /// Asks the upstream to answer with another tenant's key.
 pub(crate) const LEAK: &str = "x-soak-leak";
+/// Asks the upstream to take so many milliseconds.
+pub(crate) const SLOW: &str = "x-soak-slow";
 /// Tells the upstream whose request it is to be; `-` for nobody's.
 pub(crate) const WHOSE: &str = "x-soak-whose";
 
@@ -146,6 +148,16 @@ impl Plan {
         let leaks = aim != Aim::Public && dice.u8(..) < 4;
         if leaks {
             lines.push((LEAK.to_owned(), b"1".to_vec()));
+        }
+        let is_swinging = |tenant: usize| people.tenants[tenant].standing == Standing::Swinging && aim != Aim::Public;
+        // Streams that last while their tenant is suspended.
+        let often = if matches!(caller, Caller::Tenant(tenant) if is_swinging(tenant)) {
+            128
+        } else {
+            4
+        };
+        if dice.u8(..) < often {
+            lines.push((SLOW.to_owned(), dice.u16(200..2_000).to_string().into_bytes()));
         }
         let whose = match (aim, caller) {
             (Aim::Public, _) | (_, Caller::Bad(_)) => "-",

@@ -75,9 +75,9 @@ fn chart(area: &Area<'_>, report: &Report, (title, unit): (&str, &str), series: 
         .y_label_area_size(64)
         .build_cartesian_2d(0.0..end, 0.0..top)?;
     let shaded = report
-        .disturbances
+        .troubles
         .iter()
-        .map(|(from, to)| Rectangle::new([(*from, 0.0), (to.min(end), top)], RED.mix(0.12).filled()));
+        .map(|fault| Rectangle::new([(fault.from, 0.0), (fault.to.min(end), top)], RED.mix(0.12).filled()));
     chart.draw_series(shaded)?;
     chart
         .configure_mesh()

@@ -9,7 +9,6 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::director::{Fault, Log};
-use crate::history::History;
 use crate::memory::{MAX_GROWTH, Sample, Trend};
 use crate::plot;
 use crate::run::Options;
@@ -25,8 +24,6 @@ pub struct Outcome {
     pub wrong: u64,
     /// Requests without an answer.
     pub hung: u64,
-    /// Requests whose connection broke instead.
-    pub broken: u64,
     /// What else has gone wrong, in words: traps, requests that should not have arrived, lookups without proof.
     pub faults: Vec<String>,
     /// Some of all these, in words.
@@ -39,7 +36,7 @@ impl Outcome {
     /// Whether nothing is wrong.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.wrong == 0 && self.hung == 0 && self.broken == 0 && self.faults.is_empty() && self.flat != Some(false)
+        self.wrong == 0 && self.hung == 0 && self.faults.is_empty() && self.flat != Some(false)
     }
 }
 
@@ -62,6 +59,10 @@ pub struct Report {
     pub arrived: u64,
     /// Clients that left before the end of their request.
     pub left: u64,
+    /// Requests whose connection broke instead of an answer; where that was not for the better it is among the wrong ones.
+    pub broken: u64,
+    /// Streams that the filter has ended.
+    pub cut: u64,
     /// Answers by status and code.
     pub decisions: BTreeMap<String, u64>,
     /// How long they took, in milliseconds.
@@ -78,15 +79,12 @@ pub struct Report {
     pub memory: Option<Trend>,
     /// Second by second.
     pub samples: Vec<Sample>,
-    #[serde(skip)]
-    pub(crate) disturbances: Vec<(f64, f64)>,
 }
 
 impl Report {
     pub(crate) fn new(
         options: &Options,
         (started, ended): (Instant, Instant),
-        history: &History,
         tally: Tally,
         log: Log,
         arrived: u64,
@@ -102,12 +100,13 @@ impl Report {
             per_second: answered as f64 / seconds,
             arrived,
             left: tally.left,
+            broken: tally.broken,
+            cut: log.cut,
             latency_ms: tally.latencies(),
             decisions: tally.decisions,
             outcome: Outcome {
                 wrong: tally.wrong,
                 hung: tally.hung,
-                broken: tally.broken,
                 faults: log.wrong,
                 examples: tally.examples,
                 flat: memory.and_then(|trend| trend.is_flat()),
@@ -117,7 +116,6 @@ impl Report {
             events: log.events,
             turns: log.turns,
             memory,
-            disturbances: history.disturbances(started, ended),
             samples: log.samples,
         }
     }
@@ -148,7 +146,6 @@ impl Report {
         let Outcome {
             wrong,
             hung,
-            broken,
             faults,
             examples,
             flat,
@@ -164,11 +161,12 @@ impl Report {
         for (what, count) in [
             ("wrong decisions", *wrong),
             ("requests without an answer", *hung),
-            ("connections that broke", *broken),
             ("other faults", faults.len() as u64),
             ("requests answered", self.answered),
             ("requests that reached the upstream", self.arrived),
             ("clients that left early", self.left),
+            ("connections that broke without an answer", self.broken),
+            ("streams that the filter has cut", self.cut),
             ("faults of the Tenant Manager", self.troubles.len() as u64),
             ("seconds of unplanned failures of lookups", self.unplanned),
             ("tenant events acknowledged", self.events),

@@ -32,6 +32,8 @@ pub struct Options {
     pub calm: std::ops::RangeInclusive<f64>,
     /// See [`Options::calm`].
     pub trouble: std::ops::RangeInclusive<f64>,
+    /// `enforce.cut_streams`: whether streams that were let go end when their tenant is refused.
+    pub cut_streams: bool,
 }
 
 impl Options {
@@ -45,6 +47,7 @@ impl Options {
             tenants: 2_000,
             calm: 9.0..=20.0,
             trouble: 2.0..=7.0,
+            cut_streams: false,
         }
     }
 }
@@ -57,11 +60,12 @@ pub async fn run(options: &Options) -> Result<Report> {
     let mut dice = Rng::with_seed(options.seed);
     let seconds = options.length.as_secs() + MARGIN_SECONDS;
     let people = Population::new(options.tenants, seconds, envoy_run::now())?;
-    let mut world = World::start(&people).await?;
+    let mut world = World::start(&people, options.cut_streams).await?;
     let shared = Arc::new(Shared {
         people,
         history: History::default(),
         upstream_started: world.upstream.started(),
+        cuts: options.cut_streams,
         ends: AtomicBool::new(false),
         answered: AtomicU64::new(0),
         forwarded: AtomicU64::new(0),
@@ -99,14 +103,7 @@ pub async fn run(options: &Options) -> Result<Report> {
                 .push(format!("{count} requests of {id} came through, not {most} at most"));
         }
     }
-    let report = Report::new(
-        options,
-        (started, ended),
-        &shared.history,
-        tally,
-        log,
-        world.upstream.total(),
-    );
+    let report = Report::new(options, (started, ended), tally, log, world.upstream.total());
     world.stop().await?;
     Ok(report)
 }

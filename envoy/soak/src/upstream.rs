@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::plan::{LEAK, WHOSE};
+use crate::plan::{LEAK, SLOW, WHOSE};
 
 /// Marks an answer as the upstream's own.
 pub(crate) const MARK: &str = "x-soak-upstream";
@@ -147,6 +147,13 @@ async fn answer(request: Request<Incoming>, watch: &Watch) -> Result<Response<Fu
         .await
         .map(http_body_util::Collected::to_bytes)
         .unwrap_or_default();
+    let slow = head
+        .headers
+        .get(SLOW)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    if let Some(ms) = slow {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
     let text = |value: &HeaderValue| value.as_bytes().iter().copied().map(char::from).collect();
     let seen = Seen {
         method: head.method.to_string(),

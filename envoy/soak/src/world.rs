@@ -31,13 +31,13 @@ impl World {
     ///
     /// # Errors
     /// When something of it does not start.
-    pub(crate) async fn start(people: &Population) -> Result<Self> {
+    pub(crate) async fn start(people: &Population, cut_streams: bool) -> Result<Self> {
         let upstream = Upstream::start().await?;
         let tenant_manager = TenantManager::start(people.answers()).await?;
         let idp = IdentityProvider::start(keys(&[0, 1])?).await?;
         let mut bootstrap = Bootstrap::shipped()?
             .wasm(module()?)
-            .plugin_config(&config(people)?.to_string())
+            .plugin_config(&config(people, cut_streams)?.to_string())
             .cluster_endpoint("upstream", upstream.address())?
             .cluster_endpoint("tenant-manager", tenant_manager.address())?
             .add_cluster("idp", idp.address())?
@@ -144,7 +144,7 @@ pub(crate) fn keys(places: &[usize]) -> Result<BTreeMap<String, Answer>> {
     with_keys(&BTreeMap::from([(KEYS_PATH.to_owned(), answer)]))
 }
 
-fn config(people: &Population) -> Result<Value> {
+fn config(people: &Population, cut_streams: bool) -> Result<Value> {
     let rules: Vec<_> = SCOPED
         .iter()
         .map(|(name, kind, _)| json!({ "name": name, "kind": kind }))
@@ -202,6 +202,7 @@ fn config(people: &Population) -> Result<Value> {
         "events": { "path": EVENTS_PATH, "api_keys": [{ "value": EVENTS_KEY }] },
         "telemetry": { "tenant_label": true, "max_tenants": 100 },
     });
+    config["enforce"] = json!({ "cut_streams": cut_streams });
     config["rate_limit"] = json!({
         "requests_per_second": 1_000_000, "burst": 1_000_000, "shared_slots": 1024, "overrides": overrides,
     });

@@ -15,12 +15,14 @@ async fn every_decision_of_a_short_soak_is_right() -> anyhow::Result<()> {
         tenants: 300,
         calm: 8.0..=8.5,
         trouble: 2.0..=3.0,
+        cut_streams: true,
         ..Options::new(LENGTH, 7)
     };
     let report = run(&options).await?;
     let told = report.markdown();
     ensure!(report.outcome.is_good(), "{told}");
     ensure!(!report.troubles.is_empty() && report.events > 5, "{told}");
+    ensure!(report.cut > 0, "no stream was cut: {told}");
     for decision in [
         "200 forwarded",
         "400 KEY_REJECTED",

@@ -112,6 +112,7 @@ fn whole() -> Value {
             "requests_per_second": 100, "burst": 200, "shared_slots": 64, "headers": true,
             "overrides": { "acme": { "requests_per_second": 1, "burst": 1 } },
         },
+        "enforce": { "cut_streams": true },
         "events": { "path": "/-/events", "api_keys": [{ "value": SECRETS[1] }] },
         "errors": { "overrides": { "TENANT_ID_REQUIRED": { "status": 401, "code": "NO_TENANT", "title": "t", "message": "m" } } },
         "telemetry": { "tenant_label": true, "max_tenants": 10 },
@@ -269,7 +270,7 @@ fn accepted(compiled: &Compiled, document: Option<&Value>, secrets: &[&str]) {
 
 /// A member that nobody knows is a fault that names it.
 fn strict(document: &Value) {
-    const KNOWN: [&str; 8] = [
+    const KNOWN: [&str; 9] = [
         "",
         "/paths",
         "/auth",
@@ -277,6 +278,7 @@ fn strict(document: &Value) {
         "/tenant_manager/cache",
         "/scope",
         "/rate_limit",
+        "/enforce",
         "/events",
     ];
     for place in KNOWN {

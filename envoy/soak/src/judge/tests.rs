@@ -41,6 +41,7 @@ fn judged(people: &Population, history: &History, plan: &Plan, got: &Got) -> Res
         people,
         history,
         upstream_started: now,
+        cuts: true,
     };
     judge.judge(plan, (now, now), got)
 }
@@ -125,12 +126,34 @@ fn a_suspended_tenant_is_never_forwarded_once_that_was_acknowledged() {
     let (forwarded, refused) = (seen(&plan, &lines), Got::Refused(403, "TENANT_SUSPENDED".to_owned()));
     assert_eq!(judged(&people, &history, &plan, &forwarded), Ok(()));
     assert!(judged(&people, &history, &plan, &refused).is_err());
+    let broken = Got::Broken("reset".to_owned());
+    assert!(judged(&people, &history, &plan, &broken).is_err());
     history.say(place, Instant::now(), Said::Open);
+    assert_eq!(judged(&people, &history, &plan, &broken), Ok(()));
     assert_eq!(judged(&people, &history, &plan, &forwarded), Ok(()));
     assert_eq!(judged(&people, &history, &plan, &refused), Ok(()));
     history.say(place, Instant::now(), Said::Suspended);
     assert!(judged(&people, &history, &plan, &forwarded).is_err());
     assert_eq!(judged(&people, &history, &plan, &refused), Ok(()));
+}
+
+#[test]
+fn a_stream_does_not_outlast_its_tenant_where_streams_are_cut() {
+    let (people, history) = world();
+    let place = people.of(Standing::Swinging).next().expect("one of them");
+    let start = Instant::now();
+    let acknowledged = start + Duration::from_secs(1);
+    history.say(place, acknowledged, Said::Suspended);
+    for (cuts, seconds, good) in [(true, 2, true), (true, 4, false), (false, 4, true)] {
+        let judge = Judge {
+            people: &people,
+            history: &history,
+            upstream_started: start,
+            cuts,
+        };
+        let judged = judge.was_cut(place, start + Duration::from_secs(seconds));
+        assert_eq!(judged.is_ok(), good, "{cuts} {seconds}");
+    }
 }
 
 #[test]
