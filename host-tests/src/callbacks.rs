@@ -202,6 +202,8 @@ impl TinyEnvoy {
         if !self.is_running(vm) {
             return Err(Died);
         }
+        // A callback that the guest does not have answers nobody.
+        self.vm(vm.worker).data_mut().has_replied = false;
         let answer = self.vm(vm.worker).callback::<P, R>(context, name, arguments);
         let has_replied = self.vm(vm.worker).data().has_replied;
         self.after_call(vm.worker);

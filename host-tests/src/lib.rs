@@ -50,6 +50,8 @@
 //! * Worlds of any length: what is over can be forgotten ([`TinyEnvoy::forget_finished`],
 //!   [`TinyEnvoy::take_logs`], [`TinyEnvoy::take_callouts`]).
 //!
+//! What it does is asked of it and of the real Envoy by one table, the package `conformance`.
+//!
 //! # Not modelled
 //!
 //! * Codecs, TLS, and their limits: any number and size of headers arrives.

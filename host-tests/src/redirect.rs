@@ -27,7 +27,7 @@ impl TinyEnvoy {
             headers.set(":path", path);
             // What the plugin sees when it logs this pass: where it was sent, and by what.
             stream.request.headers = headers.clone();
-            stream.response.sent.headers = response.clone();
+            stream.response.headers = response.clone().into_response();
             (
                 stream.worker,
                 headers,

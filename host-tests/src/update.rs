@@ -32,7 +32,8 @@ impl TinyEnvoy {
     /// The canary refuses the configuration or dies of it. Everything is as before.
     pub fn update(&mut self, config: impl Into<Vec<u8>>) -> Result<(), StartError> {
         let (number, config) = self.propose(config.into())?;
-        for worker in 0..=self.workers {
+        // The main thread does it first, as at the start.
+        for worker in std::iter::once(self.workers).chain(0..self.workers) {
             self.adopt(worker, number, Arc::clone(&config));
         }
         Ok(())

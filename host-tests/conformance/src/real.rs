@@ -22,8 +22,11 @@ pub struct RealEnvoy {
     table: Arc<Table>,
     module: PathBuf,
     /// A process that did not start is not tried again.
-    processes: Mutex<HashMap<Process, Arc<OnceCell<Result<World, String>>>>>,
+    processes: Mutex<HashMap<Process, Arc<Started>>>,
 }
+
+/// A process, or why there is none.
+type Started = OnceCell<Result<World, String>>;
 
 /// Rows that share a process have this in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

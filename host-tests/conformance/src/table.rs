@@ -461,7 +461,7 @@ pub(crate) fn unescaped(text: &str) -> Vec<u8> {
     for part in parts {
         let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
         bytes.push(byte.expect("two hexadecimal digits behind \\x"));
-        bytes.extend(part[2..].as_bytes());
+        bytes.extend(part.get(2..).unwrap_or_default().as_bytes());
     }
     bytes
 }

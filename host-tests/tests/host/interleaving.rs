@@ -180,7 +180,7 @@ fn acts_on_different_things_are_run_once_and_stand_for_every_order() {
              (drop (call $increment_metric (i32.load (i32.const 32)) (i64.const 1)))"
         )
     };
-    // The first worker has a body to show, the second one has none: 4 acts and 3.
+    // The first worker has a body to show and its end, the second one has none: 5 acts and 3.
     let plugin = Probe::new()
         .on(
             "configure",
@@ -213,8 +213,8 @@ fn acts_on_different_things_are_run_once_and_stand_for_every_order() {
     };
     // Both write `b`; and with a request that ends with its headers they write different keys.
     let conflicting = Explorer::new().explore(stage);
-    assert_eq!(conflicting.schedules, Some(35), "7 over 3");
-    assert_eq!(Explorer::new().without_pruning().explore(stage).runs, 35);
+    assert_eq!(conflicting.schedules, Some(56), "8 over 3");
+    assert_eq!(Explorer::new().without_pruning().explore(stage).runs, 56);
     let apart = || {
         let world = TinyEnvoy::builder().plugin(&plugin).workers(2).start();
         Scene::new(world.expect("a world"))
@@ -229,7 +229,7 @@ fn acts_on_different_things_are_run_once_and_stand_for_every_order() {
     let explored = Explorer::new().explore(apart);
     assert_eq!((explored.runs, explored.redundant), (1, 0));
     // The request that ends is forwarded, which is an act too.
-    assert_eq!(explored.schedules, Some(70), "8 over 4");
+    assert_eq!(explored.schedules, Some(126), "9 over 4");
 }
 
 #[test]
@@ -413,8 +413,9 @@ fn what_is_put_into_a_queue_is_delivered_before_or_after_its_reader_looks() {
     for explorer in [Explorer::new(), Explorer::new().without_pruning()] {
         let explored = explorer.explore(|| {
             let seen = Arc::clone(&seen);
-            let envoy = TinyEnvoy::builder().plugin(&plugin).start().expect("a world");
-            // The main thread, number 1, registered last.
+            let world = TinyEnvoy::builder().plugin(&plugin).workers(2).start();
+            let envoy = world.expect("a world");
+            // The last worker, number 1, registered last.
             Scene::new(envoy)
                 .step(0, ask)
                 .step(1, TinyEnvoy::settle)

@@ -96,17 +96,17 @@ fn only_the_last_registrant_of_a_queue_is_told_once_per_entry_and_anybody_may_ta
         "told in a later turn"
     );
     envoy.settle();
-    // The main thread, number 2, is configured last. The first call takes both entries.
+    // The last worker, number 1, is configured last. The first call takes both entries.
     let told: Vec<_> = notes(&envoy).into_iter().skip(3).collect();
     assert_eq!(
         told,
         [
-            "2: ready 0",
-            "2: entry one",
-            "2: then 0",
-            "2: ready 7",
-            "2: entry two",
-            "2: then 7"
+            "1: ready 0",
+            "1: entry one",
+            "1: then 0",
+            "1: ready 7",
+            "1: entry two",
+            "1: then 7"
         ]
     );
 }
@@ -212,9 +212,9 @@ fn every_worker_and_the_main_thread_tick_until_the_period_is_zero() {
     envoy.advance(Duration::from_millis(99));
     assert!(notes(&envoy).is_empty());
     envoy.advance(Duration::from_millis(1));
-    assert_eq!(notes(&envoy), ["tick 1", "1: tick 1"]);
+    assert_eq!(notes(&envoy), ["1: tick 1", "tick 1"]);
     envoy.advance(Duration::from_secs(10));
-    assert_eq!(notes(&envoy), ["tick 1", "1: tick 1", "tick 2", "1: tick 2"]);
+    assert_eq!(notes(&envoy), ["1: tick 1", "tick 1", "1: tick 2", "tick 2"]);
 }
 
 #[test]
