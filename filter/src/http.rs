@@ -11,6 +11,7 @@ use tenant_policy::events::{Delivery, TooLong};
 use tenant_policy::flow::{self, Forward, RequestFlow, Told, WayBack};
 use tenant_policy::request::RequestHead;
 use tenant_policy::scope::Edit;
+use tenant_policy::tenant_id::TenantId;
 
 use crate::host::{self, HeaderBlock, LocalResponse, Map, Refused};
 use crate::properties;
@@ -54,6 +55,8 @@ pub(crate) struct Exchange {
     delivery: RefCell<Option<Delivery>>,
     /// What is done to its response.
     way_back: RefCell<Option<WayBack>>,
+    /// With whose refusal it ends, once it has been let go.
+    ends_with: RefCell<Option<TenantId>>,
 }
 
 /// Whether a request may pass. Body and trailers follow a head that has been let go, and no
@@ -76,6 +79,7 @@ impl Exchange {
             passage: Cell::new(Passage::Held),
             delivery: RefCell::default(),
             way_back: RefCell::default(),
+            ends_with: RefCell::default(),
         }
     }
 
@@ -100,9 +104,15 @@ impl Exchange {
             log(refused, self, "would deny");
         }
         self.way_back.replace(forward.way_back);
+        self.ends_with.replace(forward.ends_with);
         if self.passage.get() == Passage::Held {
             self.passage.set(Passage::Passed);
         }
+    }
+
+    /// With whose refusal the stream ends, if with anybody's.
+    pub(crate) fn ends_with(&self) -> Option<TenantId> {
+        self.ends_with.borrow().clone()
     }
 
     pub(crate) fn has_passed(&self) -> bool {
@@ -150,6 +160,9 @@ impl Stream {
 impl Context for Stream {
     fn on_done(&mut self) -> bool {
         self.worker.forget(self.context);
+        if let Some(exchange) = &self.exchange {
+            self.worker.has_ended(self.context, exchange);
+        }
         true
     }
 }

@@ -19,6 +19,7 @@
 //!
 //! Every hostcall stands in [`host`].
 
+mod backlog;
 mod host;
 mod http;
 mod metrics;

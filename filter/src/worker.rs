@@ -7,17 +7,18 @@ use std::rc::Rc;
 use proxy_wasm::types::LogLevel;
 use tenant_policy::denial::Denial;
 use tenant_policy::engine::Engine;
-use tenant_policy::errand::{Answer, Answered, Callout, Errand};
+use tenant_policy::errand::{Answer, Answered, Callout, Errand, Learned};
 use tenant_policy::events::Delivery;
 use tenant_policy::flow::{Forward, Refused, Resumption, Step};
 use tenant_policy::node::Node;
 use tenant_policy::remark::Remark;
 use tenant_policy::telemetry::{Counter, Gauge};
 
+use crate::backlog::{Backlog, Due};
 use crate::host;
 use crate::http::{self, Exchange};
 use crate::node::HostNode;
-use crate::open::Open;
+use crate::open::{Open, OpenStream};
 use crate::ticks::Ticker;
 use crate::waiting::{Waiter, Waiting};
 
@@ -37,6 +38,7 @@ pub(crate) struct Worker {
     calls: RefCell<HashMap<u32, Errand>>,
     /// Streams that are cut when their tenant is refused.
     open: Open,
+    backlog: Backlog,
     ticker: Ticker,
     /// When the host is told what has been counted.
     flush_due_ms: Cell<Option<u64>>,
@@ -55,6 +57,7 @@ impl Worker {
             waiting: RefCell::default(),
             calls: RefCell::default(),
             open: Open::default(),
+            backlog: Backlog::default(),
             ticker: Ticker::default(),
             flush_due_ms: Cell::default(),
             waiters_shown: Cell::default(),
@@ -76,12 +79,15 @@ impl Worker {
     }
 
     pub(crate) fn start_errands(&self) {
+        self.backlog.begin();
         while let Some(item) = host::dequeue(self.queue) {
             if let Some(errand) = Errand::from_bytes(&item) {
                 self.start(errand);
             }
         }
         self.start_background();
+        self.work_off();
+        self.schedule();
     }
 
     /// Starts what nobody waits for, in the root context.
@@ -163,6 +169,7 @@ impl Worker {
         let Some(errand) = self.calls.borrow_mut().remove(&token) else {
             return;
         };
+        self.backlog.begin();
         // A reset in the middle of the body arrives as a callback without headers.
         if headers == 0 {
             self.settle(errand, Answer::Unreachable);
@@ -196,7 +203,7 @@ impl Worker {
                 say(&remarks);
                 if let Some((awaited, learned)) = news {
                     let waiters = self.waiting.borrow_mut().for_awaited(awaited);
-                    self.wake(waiters, Resumption::Learned(&learned));
+                    self.wake(waiters, Some(learned));
                 }
             }
         }
@@ -209,13 +216,18 @@ impl Worker {
         match step {
             Step::Forward(mut forward) => {
                 let counters = std::mem::take(&mut forward.counters);
-                let ends_with = forward.ends_with.take();
                 match exchange.edit(&forward) {
                     Ok(()) => {
                         exchange.let_go(forward);
                         self.count(&counters);
-                        if let Some(tenant) = ends_with {
-                            self.open.insert(stream, tenant, self.node.monotonic_ms());
+                        if let Some(tenant) = exchange.ends_with() {
+                            let exchange = Rc::clone(exchange);
+                            let open = OpenStream {
+                                tenant,
+                                stream,
+                                exchange,
+                            };
+                            self.open.insert(open, self.node.monotonic_ms());
                             self.schedule();
                         }
                     }
@@ -276,26 +288,21 @@ impl Worker {
         let tenants = self.open.tenants();
         let refused = self.engine.borrow_mut().refused_since(tenants.iter(), &self.node);
         for tenant in refused {
-            let mut cut = 0u64;
-            for stream in self.open.take(&tenant) {
-                if host::set_effective_context(stream)
-                    .and_then(|()| host::close_request())
-                    .is_ok()
-                {
-                    cut = cut.saturating_add(1);
-                }
-            }
-            self.node.add(Counter::StreamsCut, cut);
-            let tenant = tenant.as_str();
-            host::log(LogLevel::Info, &format!("cut {cut} open streams tenant={tenant}"));
+            self.backlog.extend(self.open.take(&tenant).into_iter().map(Due::Cut));
         }
         self.open.looked(self.node.monotonic_ms());
-        let _ = host::set_effective_context(self.context);
+        self.work_off();
     }
 
-    /// Takes a stream that is over out of those that wait, and of those that may be cut.
+    /// Takes a stream that is over out of those that may be cut.
+    pub(crate) fn has_ended(&self, stream: u32, exchange: &Exchange) {
+        if let Some(tenant) = exchange.ends_with() {
+            self.open.remove(&tenant, stream);
+        }
+    }
+
+    /// Takes a stream that is over out of those that wait.
     pub(crate) fn forget(&self, stream: u32) {
-        self.open.remove(stream);
         if self.waiting.borrow_mut().remove(stream).is_some() {
             self.show_waiters();
         }
@@ -303,7 +310,7 @@ impl Worker {
 
     /// Brings the gauge of waiting requests up to date.
     fn show_waiters(&self) {
-        let now = self.waiting.borrow().len();
+        let now = self.waiting.borrow().len().saturating_add(self.backlog.waiters());
         let before = self.waiters_shown.replace(now);
         let signed = |many: usize| i64::try_from(many).unwrap_or_default();
         let change = signed(now).saturating_sub(signed(before));
@@ -324,37 +331,70 @@ impl Worker {
         self.node.count(Counter::Denials(code));
     }
 
-    fn wake(&self, waiters: Vec<Waiter>, resumption: Resumption<'_>) {
-        for Waiter { stream, flow, exchange } in waiters {
-            if exchange.is_refused() || host::set_effective_context(stream).is_err() {
-                continue;
+    /// Has requests go on that have waited, in their order.
+    fn wake(&self, waiters: Vec<Waiter>, learned: Option<Learned>) {
+        let learned = learned.map(Rc::new);
+        let due = waiters.into_iter().map(|waiter| Due::Wake(waiter, learned.clone()));
+        self.backlog.extend(due);
+        self.work_off();
+    }
+
+    /// Does what is to be done with streams, as much of it as one call may; the root context is the current
+    /// one afterwards.
+    fn work_off(&self) {
+        while let Some(due) = self.backlog.next() {
+            match due {
+                Due::Wake(waiter, learned) => self.go_on(waiter, learned.as_deref()),
+                Due::Cut(open) => self.cut(&open),
             }
-            let step = flow.resume(&mut self.engine.borrow_mut(), resumption, &self.node);
-            self.proceed(stream, &exchange, step);
-            if exchange.has_passed()
-                && let Err(refused) = host::continue_request()
-            {
-                self.give_up(&exchange, "a request cannot be resumed", refused);
-            }
+        }
+        if !self.backlog.is_empty() {
+            // The host calls again at once; otherwise the next tick goes on.
+            let _ = host::enqueue(self.queue, &[]);
         }
         self.show_waiters();
         let _ = host::set_effective_context(self.context);
     }
 
+    fn go_on(&self, waiter: Waiter, learned: Option<&Learned>) {
+        let Waiter { stream, flow, exchange } = waiter;
+        if exchange.is_refused() || host::set_effective_context(stream).is_err() {
+            return;
+        }
+        let resumption = learned.map_or(Resumption::DeadlinePassed, Resumption::Learned);
+        let step = flow.resume(&mut self.engine.borrow_mut(), resumption, &self.node);
+        self.proceed(stream, &exchange, step);
+        if exchange.has_passed()
+            && let Err(refused) = host::continue_request()
+        {
+            self.give_up(&exchange, "a request cannot be resumed", refused);
+        }
+    }
+
+    fn cut(&self, open: &OpenStream) {
+        let cut = host::set_effective_context(open.stream).and_then(|()| host::close_request());
+        if cut.is_ok() {
+            self.node.count(Counter::StreamsCut);
+            let (tenant, request_id) = (open.tenant.as_str(), &open.exchange.request_id);
+            host::log(LogLevel::Info, &format!("cut tenant={tenant} request_id={request_id}"));
+        }
+    }
+
     /// Does what is due by time, in the root context.
     pub(crate) fn tick(&self) {
         self.ticker.ticked();
+        self.backlog.begin();
         self.flush_due_ms.set(None);
         self.node.flush();
         let overdue = self.waiting.borrow_mut().overdue(self.node.monotonic_ms());
-        self.wake(overdue, Resumption::DeadlinePassed);
+        self.wake(overdue, None);
         let (errands, remarks) = self.engine.borrow_mut().tick(&self.node);
         say(&remarks);
         for errand in errands {
             self.start(errand);
         }
-        self.start_background();
         self.cut_refused();
+        self.start_background();
         self.schedule();
     }
 
@@ -365,6 +405,8 @@ impl Worker {
             self.waiting.borrow().next_deadline_ms(),
             self.flush_due_ms.get(),
             self.open.next_look_ms(),
+            // Where the host does not take what would have it called again.
+            (!self.backlog.is_empty()).then_some(0),
         ];
         self.ticker
             .aim(dues_ms.into_iter().flatten().min(), || self.node.monotonic_ms());

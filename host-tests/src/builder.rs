@@ -135,6 +135,13 @@ impl Builder {
         self
     }
 
+    /// The `vm_id`, `tiny` unless set: who knows it can resolve queues by it.
+    #[must_use]
+    pub fn vm_id(mut self, text: impl Into<Vec<u8>>) -> Self {
+        self.options.vm_id = text.into();
+        self
+    }
+
     /// The VM configuration, as text.
     #[must_use]
     pub fn vm_config(mut self, text: impl Into<Vec<u8>>) -> Self {

@@ -14,6 +14,10 @@ const PAUSE: u32 = 1;
 /// `BrokenConnection`, what `proxy_get_status` says after a reset.
 const BROKEN_CONNECTION: u32 = 11;
 
+/// How many streams one call of the guest may have let go, answered or reset. What a call has put off is done
+/// one within the end of the other; a real Envoy has room on V8's stack for about 300 answers.
+const MOST_PUT_OFF: usize = 256;
+
 /// Who serves a stream.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Service {
@@ -29,6 +33,8 @@ pub(crate) enum Service {
 pub(crate) enum Verdict {
     Continue,
     Pause,
+    /// The plugin has answered another stream: this one is held, whatever it has said of it.
+    Stop,
     /// The stream was answered or reset meanwhile, what the callback returned does not matter.
     Over,
 }
@@ -69,9 +75,12 @@ impl TinyEnvoy {
         if let Some(seat) = &self.seat {
             assert_eq!(worker, seat.worker, "a step kills its own worker");
         }
+        self.die(worker, "killed by the test".to_owned());
+    }
+
+    fn die(&mut self, worker: usize, cause: String) {
         let vm = self.vm(worker);
         if vm.is_alive() {
-            let cause = "killed by the test".to_owned();
             vm.death = Some(cause.clone());
             self.deaths.push(Death { worker, cause });
         }
@@ -97,7 +106,8 @@ impl TinyEnvoy {
         }
         let guest = self.vm(vm.worker).data_mut();
         let (headers, body, trailers) = match end {
-            CalloutEnd::Response(response) => {
+            CalloutEnd::Response(mut response) => {
+                response.headers = response.headers.into_response();
                 let sizes = (response.headers.len(), response.body.len(), response.trailers.len());
                 guest.callout_response = Some(response);
                 sizes
@@ -148,6 +158,7 @@ impl TinyEnvoy {
         let Some((vm, context)) = context else {
             return Verdict::Continue;
         };
+        self.node.lock().stream(id).half(side).resumed = false;
         let answer = self.callback::<P, u32>(vm, context, name, arguments(context));
         let Ok(answer) = answer else {
             self.fail(id);
@@ -156,7 +167,13 @@ impl TinyEnvoy {
         if self.node.lock().stream(id).half(side).closed {
             return Verdict::Over;
         }
-        if answer == Some(PAUSE) {
+        let has_replied = self.vm(vm.worker).data().has_replied;
+        let mut node = self.node.lock();
+        let resumed = std::mem::take(&mut node.stream(id).half(side).resumed);
+        drop(node);
+        if has_replied {
+            Verdict::Stop
+        } else if answer == Some(PAUSE) && !resumed {
             Verdict::Pause
         } else {
             Verdict::Continue
@@ -186,7 +203,10 @@ impl TinyEnvoy {
             return Err(Died);
         }
         let answer = self.vm(vm.worker).callback::<P, R>(context, name, arguments);
+        let has_replied = self.vm(vm.worker).data().has_replied;
         self.after_call(vm.worker);
+        // What was put off may have called the guest again.
+        self.vm(vm.worker).data_mut().has_replied = has_replied;
         answer
     }
 
@@ -197,7 +217,11 @@ impl TinyEnvoy {
         if let Some(cause) = running.death.clone() {
             self.deaths.push(Death { worker, cause });
         }
-        for action in deferred {
+        for (done, action) in deferred.into_iter().enumerate() {
+            if done == MOST_PUT_OFF {
+                self.die(worker, "Maximum call stack size exceeded".to_owned());
+                return;
+            }
             match action {
                 Deferred::Continue(stream, side) => self.resume(stream, side),
                 Deferred::LocalResponse(stream, response) => self.reply_locally(stream, response),

@@ -88,7 +88,8 @@ impl TinyEnvoy {
             root: None,
         };
         envoy.try_out(&serving)?;
-        for worker in 0..=workers {
+        // The main thread does it while no worker runs yet.
+        for worker in std::iter::once(workers).chain(0..workers) {
             let vm = envoy
                 .load(VmRef { worker, generation: 0 }, serving.clone(), false)
                 .map_err(|reason| envoy.start_error(reason))?;
@@ -213,7 +214,13 @@ impl TinyEnvoy {
 
     /// The client leaves.
     pub fn disconnect(&mut self, stream: StreamId) {
-        self.node.lock().stream(stream).gone = true;
+        {
+            let mut node = self.node.lock();
+            let stream = node.stream(stream);
+            stream.gone = true;
+            let details = || "downstream_remote_disconnect".to_owned();
+            stream.details.get_or_insert_with(details);
+        }
         self.finish(stream);
     }
 
@@ -326,6 +333,11 @@ impl TinyEnvoy {
     /// What of the response has reached the client so far.
     pub fn response(&self, stream: StreamId) -> Option<PeerResponse> {
         self.node.lock().stream(stream).client_response()
+    }
+
+    /// Whether the whole response has reached the client.
+    pub fn is_answered(&self, stream: StreamId) -> bool {
+        self.node.lock().stream(stream).response.sent.complete
     }
 
     /// Whether the stream is over: answered completely, reset, or left by the client.

@@ -42,15 +42,18 @@ impl TinyEnvoy {
     }
 
     pub(crate) fn show_headers(&mut self, id: StreamId, side: Side, headers: HeaderMap, ends: bool) {
-        let count = size(headers.len());
-        let allows_stop_iteration = {
+        let (count, allows_stop_iteration) = {
             let mut node = self.node.lock();
             let half = node.stream(id).half(side);
-            half.headers = headers;
+            half.headers = match side {
+                Side::Request => headers,
+                Side::Response => headers.into_response(),
+            };
             half.headers_readable = true;
             half.ended = ends;
             half.ended_with_headers = ends;
-            node.options.allow_on_headers_stop_iteration
+            let count = size(half.headers.len());
+            (count, node.options.allow_on_headers_stop_iteration)
         };
         let name = match side {
             Side::Request => "proxy_on_request_headers",
@@ -62,12 +65,11 @@ impl TinyEnvoy {
                 self.node.lock().stream(id).half(side).headers_readable = false;
                 self.let_go_headers(id, side);
             }
-            Verdict::Pause => {
-                let iteration = if allows_stop_iteration {
-                    Iteration::StopSingle
-                } else {
-                    Iteration::StopAll
-                };
+            Verdict::Pause if allows_stop_iteration => {
+                self.node.lock().stream(id).half(side).iteration = Iteration::StopSingle;
+            }
+            Verdict::Pause | Verdict::Stop => {
+                let iteration = Iteration::StopAll;
                 self.node.lock().stream(id).half(side).iteration = iteration;
             }
             Verdict::Over => {}
@@ -124,12 +126,19 @@ impl TinyEnvoy {
                     self.complete(id, side);
                 }
             }
-            Verdict::Pause => {
+            Verdict::Pause | Verdict::Stop => {
                 half.iteration = Iteration::StopSingle;
                 half.buffering = true;
                 let mut current = std::mem::take(&mut half.current);
                 half.buffered.append(&mut current);
-                let is_over = side == Side::Request && half.buffered.len() > limit;
+                let is_over = half.buffered.len() > limit;
+                let stream = node.stream(id);
+                if is_over && side == Side::Response {
+                    stream.details = Some("response_payload_too_large".to_owned());
+                    drop(node);
+                    self.give_up_response(id);
+                    return;
+                }
                 drop(node);
                 if is_over {
                     self.reply(id, 413, "Payload Too Large", "request_payload_too_large");
@@ -170,7 +179,7 @@ impl TinyEnvoy {
                 }
                 self.let_go(id, side);
             }
-            Verdict::Pause => {
+            Verdict::Pause | Verdict::Stop => {
                 self.node.lock().stream(id).half(side).iteration = Iteration::StopSingle;
             }
             Verdict::Over => {}
@@ -182,6 +191,7 @@ impl TinyEnvoy {
         let (was, held, ended, ended_with_headers, trailers) = {
             let mut node = self.node.lock();
             let half = node.stream(id).half(side);
+            half.resumed = true;
             if half.closed || half.iteration == Iteration::Continue {
                 return;
             }
@@ -212,6 +222,16 @@ impl TinyEnvoy {
         }
         if let Some(trailers) = trailers {
             self.show_trailers(id, side, trailers);
+        }
+    }
+
+    /// A response cannot be held any longer: it is replaced while its head has not left, and broken off
+    /// behind that.
+    fn give_up_response(&mut self, id: StreamId) {
+        if self.node.lock().stream(id).response.sent.started {
+            self.finish(id);
+        } else {
+            self.reply(id, 500, "Internal Server Error", "response_payload_too_large");
         }
     }
 
@@ -269,7 +289,12 @@ impl TinyEnvoy {
             }
             let headers = &half.headers;
             match side {
+                Side::Response if headers.get(":status").is_none() => Some((502, String::new(), "missing_status")),
                 Side::Response => None,
+                // What the connection manager has set decides whether there is a route at all.
+                Side::Request if headers.get("x-forwarded-proto").is_none() => {
+                    Some((404, String::new(), "route_not_found"))
+                }
                 Side::Request if headers.get(":method").is_none() => Some((503, String::new(), "missing_method")),
                 Side::Request if headers.get(":path").is_none() && headers.get(":method") != Some(b"CONNECT") => {
                     Some((404, String::new(), "route_not_found"))

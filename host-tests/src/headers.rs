@@ -1,10 +1,12 @@
 //! Envoy's header map: an ordered multimap of bytes.
 
-/// Headers of which Envoy keeps exactly one entry. Further field lines, and further values that a
-/// plugin adds, are appended to it with a comma.
+use std::fmt;
+
+/// Headers of which Envoy keeps exactly one entry, in requests and in responses. Further field lines, and
+/// further values that a plugin adds, are appended to it with a comma.
 ///
-/// The first block is Envoy's own table, the second one is registered by extensions that every
-/// full build contains.
+/// All of these were asked of a full build: those of Envoy's own table and those that its extensions
+/// register.
 const INLINE: &[&str] = &[
     ":authority",
     ":method",
@@ -12,44 +14,127 @@ const INLINE: &[&str] = &[
     ":protocol",
     ":scheme",
     ":status",
+    "cache-control",
     "connection",
+    "content-encoding",
     "content-length",
     "content-type",
-    "expect",
     "grpc-message",
     "grpc-status",
-    "grpc-timeout",
     "keep-alive",
     "proxy-connection",
-    "te",
     "transfer-encoding",
     "upgrade",
-    "user-agent",
     "via",
+    "x-envoy-attempt-count",
+    "x-request-id",
+];
+
+/// … in requests only.
+const INLINE_IN_REQUESTS: &[&str] = &[
+    "accept",
+    "accept-encoding",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "access-control-request-private-network",
+    "authorization",
+    "expect",
+    "grpc-accept-encoding",
+    "grpc-timeout",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "origin",
+    "pragma",
+    "referer",
+    "te",
+    "user-agent",
     "x-client-trace-id",
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-envoy-expected-rq-timeout-ms",
     "x-envoy-external-address",
+    "x-envoy-force-trace",
+    "x-envoy-hedge-on-per-try-timeout",
     "x-envoy-internal",
+    "x-envoy-ip-tags",
+    "x-envoy-is-timeout-retry",
+    "x-envoy-max-retries",
     "x-envoy-original-path",
     "x-envoy-original-url",
+    "x-envoy-retriable-header-names",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-retry-on",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-stream-duration-ms",
     "x-forwarded-client-cert",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-port",
     "x-forwarded-proto",
-    "x-request-id",
-    // Registered by extensions.
-    "accept",
-    "accept-encoding",
-    "authorization",
+];
+
+/// … in responses only.
+const INLINE_IN_RESPONSES: &[&str] = &[
+    "access-control-allow-credentials",
+    "access-control-allow-headers",
+    "access-control-allow-methods",
+    "access-control-allow-origin",
+    "access-control-expose-headers",
+    "access-control-max-age",
+    "age",
+    "date",
+    "etag",
+    "expires",
+    "last-modified",
+    "location",
+    "proxy-status",
+    "server",
+    "vary",
+    "x-envoy-degraded",
+    "x-envoy-immediate-health-check-fail",
+    "x-envoy-ratelimited",
+    "x-envoy-upstream-canary",
+    "x-envoy-upstream-healthchecked-cluster",
+    "x-envoy-upstream-service-time",
 ];
 
 /// An ordered multimap from lower-case names to values, both bytes.
 ///
 /// Pseudo headers stand before all others. `host` is another name for `:authority`. Repeated
 /// field lines stay separate entries, except those of inline headers, which are joined.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+///
+/// Which headers are inline depends on the message. A map is that of a request until it has come to
+/// Envoy as a response.
+#[derive(Clone, Default)]
 pub struct HeaderMap {
     fields: Vec<(Vec<u8>, Vec<u8>)>,
+    is_response: bool,
+}
+
+/// What is in a map counts, not which message it was made for.
+impl PartialEq for HeaderMap {
+    fn eq(&self, other: &Self) -> bool {
+        self.fields == other.fields
+    }
+}
+
+impl Eq for HeaderMap {}
+
+impl fmt::Debug for HeaderMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
+        f.debug_list()
+            .entries(self.iter().map(|(name, value)| (text(name), text(value))))
+            .finish()
+    }
 }
 
 impl HeaderMap {
@@ -62,7 +147,7 @@ impl HeaderMap {
     pub fn add(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         let name = canonical(name.as_ref());
         let value = value.as_ref();
-        if is_inline(&name)
+        if self.is_inline(&name)
             && let Some((_, present)) = self.fields.iter_mut().find(|(n, _)| *n == name)
         {
             present.push(b',');
@@ -75,6 +160,18 @@ impl HeaderMap {
             self.fields.len()
         };
         self.fields.insert(at, (name, value.to_vec()));
+    }
+
+    /// The same lines as a response's.
+    pub(crate) fn into_response(self) -> Self {
+        let mut map = Self {
+            fields: Vec::new(),
+            is_response: true,
+        };
+        for (name, value) in self.fields {
+            map.add(name, value);
+        }
+        map
     }
 
     /// Replaces all values of a header by one. It keeps the place of the first.
@@ -143,9 +240,29 @@ impl HeaderMap {
 
     /// Why a codec would refuse to write these headers, if it would.
     pub(crate) fn unwritable(&self) -> Option<String> {
-        self.iter()
-            .find(|(_, value)| value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)))
-            .map(|(name, _)| format!("invalid header value for: {}", String::from_utf8_lossy(name)))
+        let is_broken = |value: &[u8]| value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
+        let is_name = |name: &[u8]| {
+            let name = name.strip_prefix(b":").unwrap_or(name);
+            let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+            !name.is_empty() && name.iter().all(is_token)
+        };
+        self.iter().find_map(|(name, value)| {
+            let shown = String::from_utf8_lossy(name);
+            if is_broken(value) {
+                Some(format!("invalid header value for: {shown}"))
+            } else {
+                (!is_name(name)).then(|| format!("invalid header name: {shown}"))
+            }
+        })
+    }
+
+    fn is_inline(&self, name: &[u8]) -> bool {
+        let own = if self.is_response {
+            INLINE_IN_RESPONSES
+        } else {
+            INLINE_IN_REQUESTS
+        };
+        INLINE.iter().chain(own).any(|inline| inline.as_bytes() == name)
     }
 }
 
@@ -172,10 +289,6 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 fn canonical(name: &[u8]) -> Vec<u8> {
     let name = name.to_ascii_lowercase();
     if name == b"host" { b":authority".to_vec() } else { name }
-}
-
-fn is_inline(name: &[u8]) -> bool {
-    INLINE.iter().any(|inline| inline.as_bytes() == name)
 }
 
 #[cfg(test)]

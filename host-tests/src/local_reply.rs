@@ -33,7 +33,9 @@ impl TinyEnvoy {
         let (response, is_direct) = {
             let mut node = self.node.lock();
             let stream = node.stream(id);
-            if stream.finished || stream.local_reply.is_some() {
+            // Once a reply has come past the plugin as a response, another may replace it.
+            let is_shown = !stream.response.headers.is_empty();
+            if stream.finished || (stream.local_reply.is_some() && !is_shown) {
                 return;
             }
             if stream.response.sent.started {

@@ -103,7 +103,11 @@ impl<'a> RequestBuilder<'a> {
         let ends = body.is_empty() && trailers.is_empty();
         let (envoy, stream) = self.begin(ends);
         if !body.is_empty() {
-            envoy.body(stream, &body, trailers.is_empty());
+            // HTTP/1.1 says that a body has ended behind its last byte.
+            envoy.body(stream, &body, false);
+        }
+        if !body.is_empty() && trailers.is_empty() {
+            envoy.end(stream);
         }
         if !trailers.is_empty() {
             envoy.request_trailers(stream, trailers);

@@ -117,6 +117,8 @@ pub(crate) struct Half {
     pub(crate) iteration: Iteration,
     /// Nothing more happens in this direction.
     pub(crate) closed: bool,
+    /// The plugin has resumed it in the callback that is asked about it: it goes on, whatever that says.
+    pub(crate) resumed: bool,
     /// The peer has sent everything.
     pub(crate) ended: bool,
     /// … and it was headers only.

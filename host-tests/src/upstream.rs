@@ -84,7 +84,7 @@ impl TinyEnvoy {
             stream,
             503,
             crate::UPSTREAM_CLOSED,
-            "upstream_reset_before_response_started",
+            "upstream_reset_before_response_started{connection_termination}",
         );
     }
 
@@ -114,7 +114,10 @@ impl TinyEnvoy {
         let ends_with_body = trailers.is_empty() && ending == Ending::Complete;
         self.show_headers(id, Side::Response, headers, body.is_empty() && ends_with_body);
         if !body.is_empty() {
-            self.show_body(id, Side::Response, body, ends_with_body);
+            self.show_body(id, Side::Response, body, false);
+            if ends_with_body {
+                self.show_body(id, Side::Response, Vec::new(), true);
+            }
         }
         if ending == Ending::Reset {
             self.finish(id);

@@ -54,8 +54,11 @@ pub(crate) struct Guest {
     pub(crate) roots: BTreeMap<u32, Root>,
     /// The context whose callback runs.
     pub(crate) current: u32,
-    /// The context that hostcalls are about, 0 for the current one.
-    pub(crate) effective: u32,
+    /// The context that hostcalls are about, if it is not the current one.
+    pub(crate) effective: Option<u32>,
+    /// The plugin has answered a stream in this call. Whatever it returns then holds what it was asked
+    /// about, be that another stream.
+    pub(crate) has_replied: bool,
     /// The contexts of streams, each with the root context that it belongs to.
     pub(crate) contexts: HashMap<u32, (StreamId, u32)>,
     pub(crate) last_context: u32,
@@ -77,11 +80,7 @@ pub(crate) struct Guest {
 impl Guest {
     /// The context that a hostcall is about.
     pub(crate) fn effective_context(&self) -> u32 {
-        if self.effective == 0 {
-            self.current
-        } else {
-            self.effective
-        }
+        self.effective.unwrap_or(self.current)
     }
 
     /// The stream that a hostcall is about, if it is about one.
@@ -185,7 +184,8 @@ impl Vm {
             is_canary,
             roots: BTreeMap::new(),
             current: 0,
-            effective: 0,
+            effective: None,
+            has_replied: false,
             contexts: HashMap::new(),
             last_context: 0,
             deferred: Vec::new(),
@@ -256,7 +256,8 @@ impl Vm {
         self.callback::<(u32, u32), ()>(root, "proxy_on_context_create", (root, 0))
             .map_err(|Died| self.cause())?;
         for (name, size) in [("proxy_on_vm_start", vm_size), ("proxy_on_configure", plugin_size)] {
-            self.data_mut().configuring = Some(Arc::clone(&config));
+            // The plugin configuration is there in `on_configure` only.
+            self.data_mut().configuring = (name == "proxy_on_configure").then(|| Arc::clone(&config));
             let accepted = self.callback::<(u32, u32), u32>(root, name, (root, size));
             self.data_mut().configuring = None;
             if accepted.map_err(|Died| self.cause())? == Some(0) {
@@ -310,7 +311,8 @@ impl Vm {
     ) -> Result<R, Died> {
         let guest = self.store.data_mut();
         guest.current = context;
-        guest.effective = 0;
+        guest.effective = None;
+        guest.has_replied = false;
         let fuel = guest.node.lock().options.fuel_per_call;
         self.store.set_fuel(fuel).expect("the engine counts fuel");
         let result = function

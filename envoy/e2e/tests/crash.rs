@@ -2,6 +2,7 @@
 //! that nobody slips through meanwhile.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -11,8 +12,10 @@ use envoy_e2e::{CRASH, Callback, Connection, Message, Reply, Setup, Traffic, Wor
 use envoy_run::{Bootstrap, IdentityProvider};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long anything may take that is waited for here.
 const SOON: Duration = Duration::from_secs(30);
@@ -119,8 +122,8 @@ async fn until_crashed(world: &World, callback: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks that nothing is left of the VMs that have crashed. The listener for events keeps those that it shared
-/// with the other one until it needs them itself.
+/// Checks that nothing is left of the VMs that have crashed. Each listener keeps one that it shared with the other,
+/// on each worker, until it needs it itself.
 async fn no_vm_is_left(world: &World, before: u64) -> anyhow::Result<()> {
     let deadline = Instant::now() + SOON;
     loop {
@@ -131,8 +134,9 @@ async fn no_vm_is_left(world: &World, before: u64) -> anyhow::Result<()> {
             told.status,
             told.text()
         );
+        let sent = world.send(&of("acme")).await?;
         let vms = world.envoy.stat(VMS).await?;
-        if told.status == 200 && vms == before {
+        if told.status == 200 && sent.status == 200 && vms == before {
             return Ok(());
         }
         ensure!(Instant::now() < deadline, "{vms} VMs, {before} at first");
@@ -236,7 +240,7 @@ async fn whoever_waits_when_the_filter_crashes_is_ended_by_the_stream_timers() -
     ensure!(world.tell(&suspension("globex")).await?.status == 200);
     let lookups = world.tenant_manager.total();
 
-    // One is with the upstream, five wait for the Tenant Manager, one of these with half of its body.
+    // One is with the upstream, six wait for the Tenant Manager, two of these with bytes that never end.
     upstream.hold();
     let address = world.envoy.address();
     let send = |message: Message| async move { Connection::exchange(address, &message).await };
@@ -247,17 +251,16 @@ async fn whoever_waits_when_the_filter_crashes_is_ended_by_the_stream_timers() -
     for tenant in &waiting {
         waiters.spawn(send(Message::of_tenant(tenant, "/v1/waiting")));
     }
-    let half = Message::of_tenant("waiting-0", "/v1/waiting")
-        .method("POST")
-        .body([b'b'; 100]);
-    let half = half.bytes();
-    let mut connection = world.connect().await?;
-    connection
-        .write(half.get(..half.len() - 50).context("a long message")?)
-        .await?;
-    waiters.spawn(async move { connection.finish(b"POST", b"more").await });
+    let post = Message::of_tenant("waiting-0", "/v1/waiting").method("POST");
+    let socket = Message::of_tenant("waiting-1", "/v1/waiting")
+        .line("connection", "upgrade")
+        .line("upgrade", "websocket")
+        .line("sec-websocket-version", "13")
+        .line("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let endless = [post.line("content-length", "100000"), socket];
+    let endless = endless.map(|message| tokio::spawn(trickle(address, message.bytes())));
     world.tenant_manager.wait_for(lookups + 4, SOON).await?;
-    world.envoy.wait_for_stat(ACTIVE, SOON, |active| active == 6).await?;
+    world.envoy.wait_for_stat(ACTIVE, SOON, |active| active == 7).await?;
 
     ensure!(is_for_want_of_a_filter(
         &world.send(&crash_in(Callback::RequestHeaders)).await?
@@ -290,6 +293,11 @@ async fn whoever_waits_when_the_filter_crashes_is_ended_by_the_stream_timers() -
         );
         ensure!(reply.took < STREAM_TIMERS + LATE, "{:?}", reply.took);
     }
+    for trickling in endless {
+        let (status, took) = trickling.await??;
+        ensure!(status == "HTTP/1.1 503 Service Unavailable", "{status}");
+        ensure!(took < STREAM_TIMERS + LATE, "{took:?}");
+    }
     let passed = upstream
         .requests()
         .into_iter()
@@ -297,6 +305,27 @@ async fn whoever_waits_when_the_filter_crashes_is_ended_by_the_stream_timers() -
     ensure!(passed.count() == 0, "one that waited has passed");
     world.envoy.wait_for_stat(ACTIVE, SOON, |active| active == 0).await?;
     world.stop().await
+}
+
+/// Sends these bytes and then one more again and again, which keeps the stream from being idle, until a reply comes.
+/// Returns its first line, and after which time it came.
+async fn trickle(address: SocketAddr, head: Vec<u8>) -> anyhow::Result<(String, Duration)> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(&head).await?;
+    let (reader, mut writer) = stream.split();
+    let (mut reader, mut line, began) = (BufReader::new(reader), String::new(), Instant::now());
+    let endless = async {
+        loop {
+            sleep(10 * POLL).await;
+            // Envoy may have closed its side; then the reply is there.
+            let _ = writer.write_all(b"x").await;
+        }
+    };
+    tokio::select! {
+        read = timeout(STREAM_TIMERS + LATE, reader.read_line(&mut line)) => drop(read.context("no reply")??),
+        () = endless => {}
+    }
+    Ok((line.trim_end().to_owned(), began.elapsed()))
 }
 
 fn record(tenant: &str) -> Answer {

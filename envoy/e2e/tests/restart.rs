@@ -18,10 +18,11 @@ const SOON: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
 /// How long an Envoy drains.
-const DRAIN: Duration = Duration::from_secs(3);
+const DRAIN: Duration = Duration::from_secs(5);
 
-/// `stream_idle_timeout` and `request_timeout` of the shipped bootstrap.
-const STREAM_TIMERS: Duration = Duration::from_secs(15);
+/// How long a request may take: longer than in the shipped bootstrap, since what it waits for is a whole Envoy that
+/// starts.
+const STREAM_TIMERS: Duration = Duration::from_secs(60);
 
 const CLIENTS: usize = 3;
 
@@ -45,10 +46,15 @@ impl Surroundings {
 
     /// The shipped bootstrap among them, WebSockets with an upstream of their own.
     fn bootstrap(&self) -> anyhow::Result<Bootstrap> {
-        let patient = json!({ "tenant_manager": { "timeout_ms": 12_000 } });
+        // What is known outlasts the test, also that frozen is refused.
+        let cache = json!({ "ttl_seconds": 600, "negative_ttl_seconds": 600 });
+        let patient = json!({ "tenant_manager": { "timeout_ms": 50_000, "cache": cache } });
         let mut bootstrap = bootstrap_between(patient, &self.echo, &self.tenant_manager)?
             .add_cluster("sockets", self.sockets.address())?
             .upgrades(&["websocket"]);
+        let timers = format!("{}s", STREAM_TIMERS.as_secs());
+        bootstrap.hcm()["stream_idle_timeout"] = timers.clone().into();
+        bootstrap.hcm()["request_timeout"] = timers.into();
         let sockets = json!({ "match": { "prefix": "/v1/socket" }, "route": { "cluster": "sockets" } });
         bootstrap.routes().insert(0, sockets);
         Ok(bootstrap)
@@ -69,10 +75,14 @@ fn of(tenant: &str) -> Message {
     Message::of_tenant(tenant, "/v1/accounts")
 }
 
-/// Requests of acme, which has always been let in, of frozen, which never is, and of nobody.
-fn traffic(envoy: &Envoy) -> Traffic {
+/// Requests of acme, which is always let in, of frozen, which never is, and of nobody. The node knows both, and half.
+async fn traffic(envoy: &Envoy) -> anyhow::Result<Traffic> {
+    for (tenant, status) in [("acme", 200), ("half", 200), ("frozen", 403)] {
+        let reply = Connection::exchange(envoy.address(), &of(tenant)).await?;
+        ensure!(reply.status == status, "{} {}", reply.status, reply.text());
+    }
     let messages = [of("acme"), of("frozen"), Message::new("GET", "/v1/accounts")];
-    Traffic::start(envoy.address(), CLIENTS, &messages)
+    Ok(Traffic::start(envoy.address(), CLIENTS, &messages))
 }
 
 /// Checks that each of them was answered, rightly and in time.
@@ -107,13 +117,8 @@ async fn a_hot_restart_leaves_no_request_unanswered_and_begins_cold() -> anyhow:
     let mut surroundings = Surroundings::start().await?;
     let first = Envoy::start(options(surroundings.bootstrap()?, HotRestart::First)).await?;
     let address = first.address();
-    for tenant in ["acme", "half"] {
-        ensure!(Connection::exchange(address, &of(tenant)).await?.status == 200);
-    }
+    let traffic = traffic(&first).await?;
     let mut socket = Socket::open(address, "acme").await?;
-    let traffic = traffic(&first);
-    // Frozen has been asked about before answers are held.
-    surroundings.tenant_manager.wait_for(3, SOON).await?;
     let waiter = waiting(&surroundings, &first, "globex").await?;
 
     let next = surroundings.bootstrap()?.listener_port(address.port());
@@ -163,9 +168,7 @@ async fn a_hot_restart_leaves_no_request_unanswered_and_begins_cold() -> anyhow:
 async fn a_drained_envoy_answers_what_it_has_and_takes_nothing_new() -> anyhow::Result<()> {
     let surroundings = Surroundings::start().await?;
     let envoy = Envoy::start(options(surroundings.bootstrap()?, HotRestart::Disabled)).await?;
-    ensure!(Connection::exchange(envoy.address(), &of("acme")).await?.status == 200);
-    let traffic = traffic(&envoy);
-    surroundings.tenant_manager.wait_for(2, SOON).await?;
+    let traffic = traffic(&envoy).await?;
     let waiter = waiting(&surroundings, &envoy, "globex").await?;
     let mut socket = Socket::open(envoy.address(), "acme").await?;
 
@@ -174,7 +177,7 @@ async fn a_drained_envoy_answers_what_it_has_and_takes_nothing_new() -> anyhow::
     ensure!(!envoy.is_ready().await, "nobody would be sent elsewhere");
     let began = Instant::now();
     // A load balancer needs a moment until it sends nobody here any more.
-    let served = surroundings.echo.total() + 50;
+    let served = surroundings.echo.total() + 3;
     surroundings.echo.wait_for(served, SOON).await?;
     are_right(&traffic.stop().await?)?;
 

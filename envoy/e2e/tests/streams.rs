@@ -175,10 +175,13 @@ async fn events_of_a_server_come_one_by_one_while_their_stream_is_open() -> anyh
     world.stop().await
 }
 
-/// The sockets of two tenants on many connections, so that every worker has some, each greeted.
-async fn sockets(world: &World) -> anyhow::Result<Vec<(&'static str, TokioIo<hyper::upgrade::Upgraded>)>> {
+/// Sockets of these tenants, each on a connection of its own and greeted.
+async fn sockets(
+    world: &World,
+    tenants: &[&'static str],
+) -> anyhow::Result<Vec<(&'static str, TokioIo<hyper::upgrade::Upgraded>)>> {
     let mut sockets = Vec::new();
-    for tenant in ["acme", "globex"].repeat(8) {
+    for tenant in tenants.iter().copied() {
         let reply = send(world, handshake(Some(tenant))?).await?;
         ensure!(reply.status() == 101, "{reply:?}");
         let mut socket = TokioIo::new(hyper::upgrade::on(reply).await?);
@@ -209,12 +212,13 @@ async fn streams_of_a_suspended_tenant_are_cut_where_that_is_asked_for_and_no_ot
         let upstream = Upstream::start(None).await?;
         let setup = Setup::of_corpus(json!({ "enforce": { "cut_streams": cuts } }))?;
         let world = setup
-            .upstream(upstream.address)
+            .upstream(upstream.address())
             .workers(2)
             .tenant_events()?
             .start()
             .await?;
-        let mut sockets = sockets(&world).await?;
+        // So many that every worker has some of both.
+        let mut sockets = sockets(&world, &["acme", "globex"].repeat(8)).await?;
         ensure!(world.tell(&suspended).await?.status == 200);
         let (mut of_acme, mut of_globex): (Vec<_>, Vec<_>) =
             sockets.iter_mut().partition(|(tenant, _)| *tenant == "acme");
@@ -244,7 +248,7 @@ async fn a_response_that_has_begun_does_not_end_as_if_it_were_whole_and_its_conn
     let (tell, events) = mpsc::unbounded_channel();
     let upstream = Upstream::start(Some(events)).await?;
     let setup = Setup::of_corpus(json!({ "enforce": { "cut_streams": true } }))?;
-    let world = setup.upstream(upstream.address).tenant_events()?.start().await?;
+    let world = setup.upstream(upstream.address()).tenant_events()?.start().await?;
     let stream = TokioIo::new(TcpStream::connect(world.envoy.address()).await?);
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await?;
     let connection = tokio::spawn(connection);
@@ -270,6 +274,37 @@ async fn a_response_that_has_begun_does_not_end_as_if_it_were_whole_and_its_conn
     let refused = timeout(SOON, sender.send_request(request("acme")?)).await??;
     ensure!(refused.status() == 403, "{refused:?}");
     connection.abort();
+    world.check_workers_live().await?;
+    world.stop().await
+}
+
+fn takes_many(bootstrap: &mut Bootstrap) {
+    let many = json!({ "max_connections": 10_000, "max_pending_requests": 10_000, "max_requests": 10_000 });
+    let upstream = bootstrap.cluster("upstream").expect("the shipped bootstrap has one");
+    upstream["circuit_breakers"] = json!({ "thresholds": [many] });
+}
+
+#[tokio::test]
+async fn more_streams_than_one_call_into_the_vm_could_cut_are_cut_and_the_neighbours_stay() -> anyhow::Result<()> {
+    // Envoy resets each within the end of the call that resets the one before: 1100 exhaust its stack.
+    const STREAMS: usize = 1_500;
+    let upstream = Upstream::start(None).await?;
+    let setup = Setup::of_corpus(json!({ "enforce": { "cut_streams": true } }))?;
+    let setup = setup.upstream(upstream.address()).tenant_events()?.change(takes_many);
+    let world = setup.start().await?;
+    let mut tenants = vec!["acme"; STREAMS];
+    tenants.extend(["globex"; 4]);
+    let mut sockets = sockets(&world, &tenants).await?;
+    let suspended =
+        json!({ "event_id": "1", "event_type": "tenant.suspended", "tenant_id": "acme", "environment": "staging" });
+    ensure!(world.tell(&suspended).await?.status == 200);
+    let (of_acme, of_globex) = sockets.split_at_mut(STREAMS);
+    for (_, socket) in of_acme {
+        ended(socket).await?;
+    }
+    for (_, socket) in of_globex {
+        carries(socket).await?;
+    }
     world.check_workers_live().await?;
     world.stop().await
 }

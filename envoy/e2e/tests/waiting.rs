@@ -84,6 +84,32 @@ async fn others_are_answered_when_the_client_that_began_the_lookup_leaves() -> a
 }
 
 #[tokio::test]
+async fn more_than_one_call_into_the_vm_could_answer_are_answered_and_the_vm_lives() -> anyhow::Result<()> {
+    // Envoy answers each within the end of the call that answers the one before: 300 exhaust its stack.
+    const WAITERS: usize = 700;
+    let patch = json!({ "tenant_manager": { "timeout_ms": PATIENT.as_millis() as u64, "max_waiters": 65_536 } });
+    let world = Setup::of_corpus(patch)?.start().await?;
+    world.tenant_manager.hold();
+    world
+        .tenant_manager
+        .merge(BTreeMap::from([("acme".to_owned(), refusal())]));
+    let mut waiting = JoinSet::new();
+    for _ in 0..WAITERS {
+        let connection = world.connect().await?;
+        waiting.spawn(async move { connection.reply_to(&Message::of_tenant("acme", "/v1/accounts")).await });
+    }
+    let all = |active| active == WAITERS as u64;
+    world.envoy.wait_for_stat(ACTIVE, SOON, all).await?;
+    world.tenant_manager.release();
+    while let Some(reply) = waiting.join_next().await {
+        let reply = reply??;
+        ensure!(reply.status == 403, "{} {}", reply.status, reply.text());
+    }
+    world.check_workers_live().await?;
+    world.stop().await
+}
+
+#[tokio::test]
 async fn a_lookup_outlives_the_only_client_that_waited_for_it() -> anyhow::Result<()> {
     let world = patient()?.start().await?;
     world.tenant_manager.hold();

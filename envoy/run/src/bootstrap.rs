@@ -303,7 +303,11 @@ impl Bootstrap {
         }
     }
 
-    fn cluster(&mut self, name: &str) -> anyhow::Result<&mut Value> {
+    /// A cluster, for what has no method here.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn cluster(&mut self, name: &str) -> anyhow::Result<&mut Value> {
         let clusters = "/static_resources/clusters";
         let place = position(&self.root, clusters, |candidate| candidate["name"] == name);
         let found = place.and_then(|place| self.root.pointer_mut(&format!("{clusters}/{place}")));

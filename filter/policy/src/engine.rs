@@ -131,11 +131,12 @@ impl Engine {
     }
 
     /// Those of the tenants with open streams that are refused since this was asked last, with
-    /// `enforce.cut_streams`: their streams are to be cut.
+    /// `enforce.cut_streams`: their streams are to be cut. Afterwards [`Self::take_errands`] may have something
+    /// to start.
     pub fn refused_since<'t>(&mut self, open: impl Iterator<Item = &'t TenantId>, node: &impl Node) -> Vec<TenantId> {
-        match self.resolver.as_mut() {
-            Some(resolver) => resolver.refused_since(open, node),
-            None => Vec::new(),
+        match (self.resolver.as_mut(), &self.config.tenant_manager) {
+            (Some(resolver), Some(manager)) => resolver.refused_since(manager, open, node),
+            _ => Vec::new(),
         }
     }
 

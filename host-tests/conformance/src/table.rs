@@ -92,6 +92,10 @@ pub struct EnvoyOnly {
     pub behind: Vec<Value>,
     /// What the access log has of each request, as a format of Envoy.
     pub access_log: Option<String>,
+    /// The plugin is there but disabled.
+    pub disabled: bool,
+    /// The plugin runs once more, as a service of its own on the main thread.
+    pub singleton: bool,
     /// Of the whole bootstrap. Such a row has a process of its own.
     pub root: Value,
 }

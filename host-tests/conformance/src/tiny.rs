@@ -50,6 +50,7 @@ fn builder(table: &Arc<Table>, row: &Row, module: &Path) -> anyhow::Result<Build
     let mut builder = TinyEnvoy::builder()
         .wasm(module)
         .config(row.configuration())
+        .vm_id("conformance")
         .workers(workers)
         .allow_on_headers_stop_iteration(stage.allow_on_headers_stop_iteration)
         .internal_redirects(stage.internal_redirects)
@@ -62,6 +63,7 @@ fn builder(table: &Arc<Table>, row: &Row, module: &Path) -> anyhow::Result<Build
         Some("FAIL_RELOAD") => {
             builder.failure_policy(FailurePolicy::Reload(Duration::from_millis(stage.reload_backoff_ms)))
         }
+        Some("FAIL_OPEN") => builder.failure_policy(FailurePolicy::Open),
         Some(other) => bail!("the tiny Envoy has no policy {other}"),
     };
     for (name, value) in &stage.environment {
@@ -200,15 +202,14 @@ impl Playing<'_> {
             for stream in &self.streams {
                 let response = self.envoy.response(*stream);
                 lines.extend(match response {
-                    Some(response) if self.envoy.is_finished(*stream) => Message {
+                    Some(response) if self.envoy.is_answered(*stream) => Message {
                         headers: fields(&response.headers),
                         body: response.body,
                         trailers: fields(&response.trailers),
                     }
                     .lines("response", names),
-                    Some(_) => vec!["response unfinished".to_owned()],
-                    None if self.envoy.is_finished(*stream) => vec!["response closed".to_owned()],
-                    None => vec!["response none".to_owned()],
+                    _ if self.envoy.is_finished(*stream) => vec!["response closed".to_owned()],
+                    _ => vec!["response none".to_owned()],
                 });
             }
         }

@@ -62,11 +62,8 @@ pub fn delivery(body: &[u8], service: &str, environment: &str, marks: &mut BTree
     let (mut effects, mut is_malformed) = (Vec::new(), false);
     for event in &events {
         match effect(event, service, environment) {
-            Ok((Effect::Everything, _)) => {
-                // A new table knows no times.
-                marks.clear();
-                effects.push(Effect::Everything);
-            }
+            // What is known is dropped, and not when the last event of a tenant was.
+            Ok((Effect::Everything, _)) => effects.push(Effect::Everything),
             Ok((effect, at_ms)) => {
                 let (Effect::Forget(tenant) | Effect::Lift(tenant) | Effect::Refuse(tenant)) = &effect else {
                     continue;

@@ -8,10 +8,11 @@ use crate::worker::Guest;
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     hostcall!(linker, "proxy_set_effective_context", |call, context| {
         let guest = call.data_mut();
-        if !guest.roots.contains_key(&context) && !guest.contexts.contains_key(&context) {
+        // 0 is the VM itself, which has neither a stream nor a plugin.
+        if context != 0 && !guest.roots.contains_key(&context) && !guest.contexts.contains_key(&context) {
             return Err(Status::BadArgument.into());
         }
-        guest.effective = context;
+        guest.effective = Some(context);
         Ok(())
     });
     // HTTP contexts are deleted whatever `on_done` says, so there is nothing to finish.

@@ -20,7 +20,8 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         let guest = call.data_mut();
         // On the root context there is nothing to resume, and Envoy says Ok.
         if let Some(stream) = guest.effective_stream() {
-            guest.node.lock().stream(stream).half(side).hide();
+            // Whichever direction it is: it is the request that is out of reach from now on.
+            guest.node.lock().stream(stream).request.hide();
             guest.deferred.push(Deferred::Continue(stream, side));
         }
         Ok(())
@@ -53,6 +54,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             if let Some(stream) = guest.effective_stream() {
                 guest.deferred.push(Deferred::LocalResponse(stream, response));
             }
+            guest.has_replied = true;
             Ok(())
         }
     );
@@ -110,7 +112,12 @@ fn link_header_maps(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     );
     hostcall!(linker, "proxy_set_header_map_pairs", |call, kind, data, length| {
         let pairs = pairs::parse(&read(call, data, length)?);
-        edit_map(call, kind, |map| *map = pairs.into_iter().collect())
+        edit_map(call, kind, |map| {
+            map.clear();
+            for (name, value) in pairs {
+                map.add(name, value);
+            }
+        })
     });
     hostcall!(
         linker,
@@ -166,6 +173,8 @@ fn readable_map(call: &Call<'_>, kind: u32) -> Result<Option<HeaderMap>, Fault> 
     let is_logging = stream.is_logging;
     let map = match kind {
         0 if is_logging => Some(&stream.request.headers),
+        // One that was held has not left, and is there nevertheless.
+        2 if is_logging && !stream.response.sent.started => Some(&stream.response.headers),
         2 if is_logging => Some(&stream.response.sent.headers),
         3 if is_logging => Some(&stream.response.sent.trailers),
         _ => live_map(stream, kind)?.map(|map| &*map),
@@ -210,6 +219,9 @@ fn call_out(call: &mut Call<'_>, name: Vec<u8>, mut request: PeerRequest, timeou
     }
     if !request.body.is_empty() {
         request.headers.set("content-length", request.body.len().to_string());
+    }
+    if request.headers.unwritable().is_some() {
+        return Err(Status::InternalFailure.into());
     }
     guest.callouts_made += 1;
     let token = guest.callouts_made;

@@ -76,6 +76,9 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     });
     hostcall!(linker, "proxy_get_property", |call, path, length, data, size| {
         let path = read(call, path, length)?;
+        if path.is_empty() {
+            return Err(Status::SerializationFailure.into());
+        }
         let Some(value) = property(call.data(), &path) else {
             return Err(why_not_there(call.data(), path));
         };
@@ -137,7 +140,10 @@ fn buffer(call: &Call<'_>, kind: u32) -> Result<Vec<u8>, Fault> {
     let mut node = guest.node.lock();
     let bytes = match kind {
         0 | 1 => {
-            let stream = guest.effective_stream().ok_or(Status::NotFound)?;
+            // Where there is no stream its bodies are empty.
+            let Some(stream) = guest.effective_stream() else {
+                return Ok(Vec::new());
+            };
             let side = if kind == 0 { Side::Request } else { Side::Response };
             node.stream(stream).half(side).body().cloned()
         }
@@ -185,7 +191,12 @@ fn property(guest: &Guest, path: &[u8]) -> Option<Vec<u8>> {
         _ => {}
     }
     let stream: &mut Stream = node.stream(guest.effective_stream()?);
-    if let Some(value) = stream.properties.get(path).or_else(|| stream.filter_state.get(path)) {
+    if let Some(value) = stream.properties.get(path) {
+        return Some(value.clone());
+    }
+    // What was set under several parts is found by none of them.
+    let is_one_part = !path.contains(&0);
+    if let Some(value) = stream.filter_state.get(path).filter(|_| is_one_part) {
         return Some(value.clone());
     }
     let parts: Vec<&[u8]> = path.split(|byte| *byte == 0).collect();
@@ -193,6 +204,19 @@ fn property(guest: &Guest, path: &[u8]) -> Option<Vec<u8>> {
         [b"filter_state", name] => stream.filter_state.get(name.strip_prefix(b"wasm.")?).cloned(),
         [b"request", b"headers", name] => joined(stream, Side::Request, name),
         [b"request", b"path"] => joined(stream, Side::Request, b":path"),
+        [b"request", b"url_path"] => {
+            let path = joined(stream, Side::Request, b":path")?;
+            path.split(|byte| *byte == b'?').next().map(<[u8]>::to_vec)
+        }
+        [b"request", b"query"] => {
+            let path = joined(stream, Side::Request, b":path")?;
+            let query = path
+                .iter()
+                .position(|byte| *byte == b'?')
+                .and_then(|at| path.get(at + 1..));
+            Some(query.unwrap_or_default().to_vec())
+        }
+        [b"request", b"protocol"] => Some(b"HTTP/1.1".to_vec()),
         [b"request", b"method"] => joined(stream, Side::Request, b":method"),
         [b"request", b"host"] => joined(stream, Side::Request, b":authority"),
         [b"request", b"scheme"] => joined(stream, Side::Request, b":scheme"),

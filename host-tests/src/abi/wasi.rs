@@ -12,7 +12,7 @@ const SUCCESS: u32 = 0;
 const BAD_FILE: u32 = 8;
 const FAULT: u32 = 21;
 const INVALID: u32 = 28;
-const NOT_SUPPORTED: u32 = 52;
+const NOT_SUPPORTED: u32 = 58;
 
 const MODULE: &str = "wasi_snapshot_preview1";
 

@@ -192,3 +192,33 @@ fn a_callout_whose_response_does_not_end_is_reset_at_its_timeout() {
     envoy.advance(Duration::from_millis(1));
     assert_eq!(own_notes(&envoy), ["headers 0", "status 11"]);
 }
+
+#[test]
+fn a_call_that_ends_too_many_streams_kills_its_vm_as_it_exhausts_the_stack_of_a_real_one() {
+    for (streams, lives) in [(256, true), (257, false)] {
+        let mut envoy = Probe::new()
+            .on(
+                "request_headers",
+                &format!(
+                    "(local $i i32)
+                     (drop (call $get_header_map_value (i32.const 0) @':path' {RETURNED}))
+                     (if (i32.eq (i32.load (i32.const 20)) (i32.const 4)) (then
+                       (local.set $i (i32.const 2))
+                       (loop $next
+                         (drop (call $set_effective_context (local.get $i)))
+                         (drop (call $close_stream (i32.const 0)))
+                         (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                         (br_if $next (i32.lt_u (local.get $i) (local.get $context))))))
+                     (i32.const 1)"
+                ),
+            )
+            .world()
+            .start()
+            .expect("a world");
+        for _ in 0..streams {
+            envoy.get("/wait").send();
+        }
+        envoy.get("/cut").send();
+        assert_eq!(envoy.deaths().is_empty(), lives, "{streams}: {:?}", envoy.deaths());
+    }
+}

@@ -401,9 +401,10 @@ impl Resolver {
     }
 
     /// Those of `open` that are refused since this was asked last: by an event, or by what the Tenant
-    /// Manager has said. What cannot be told now is no refusal.
+    /// Manager has said. Of whom there has been news and nothing is known any more is asked about.
     pub(crate) fn refused_since<'t>(
         &mut self,
+        manager: &TenantManager,
         open: impl Iterator<Item = &'t TenantId>,
         node: &impl Node,
     ) -> Vec<TenantId> {
@@ -413,23 +414,31 @@ impl Resolver {
             Some(touched) => touched.take(open),
             None => Vec::new(),
         };
-        touched.retain(|tenant| self.is_refused(tenant, now_ms, node));
+        touched.retain(|tenant| match self.is_refused(tenant, now_ms, node) {
+            Some(is_refused) => is_refused,
+            None => {
+                self.look_up_later(tenant.clone(), node);
+                false
+            }
+        });
+        self.pump(manager, now_ms, node);
         touched
     }
 
-    fn is_refused(&mut self, tenant: &TenantId, now_ms: u64, node: &impl Node) -> bool {
+    /// Whether a tenant is refused; `None` where neither the node nor this worker knows.
+    fn is_refused(&mut self, tenant: &TenantId, now_ms: u64, node: &impl Node) -> Option<bool> {
         let view = self.view(tenant, now_ms, node);
         let order = view.as_ref().and_then(|view| view.order.as_ref());
         let answer = view.as_ref().and_then(|view| view.answer.as_ref());
         let refuses = |entry: &Entry| {
             let is_fresh = entry.times.age(now_ms) == Age::Fresh;
-            is_fresh && entry.verdict.clone().is_some_and(|verdict| verdict.outcome().refuses())
+            let verdict = entry.verdict.clone().filter(|_| is_fresh)?;
+            Some(verdict.outcome().refuses())
         };
-        order.or(answer).is_some_and(refuses)
-            || self
-                .local
-                .look(tenant, now_ms)
-                .is_some_and(|held| held.age == Age::Fresh && held.outcome.refuses())
+        order.or(answer).and_then(refuses).or_else(|| {
+            let held = self.local.look(tenant, now_ms)?;
+            (held.age == Age::Fresh).then(|| held.outcome.refuses())
+        })
     }
 
     /// The lookups and lists that must be asked for now, and that nobody waits for.

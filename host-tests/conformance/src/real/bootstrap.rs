@@ -14,6 +14,7 @@ const HCM: &str =
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 const STDOUT: &str = "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog";
+const SERVICE: &str = "type.googleapis.com/envoy.extensions.wasm.v3.WasmService";
 const TEXT: &str = "type.googleapis.com/google.protobuf.StringValue";
 const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 
@@ -72,6 +73,11 @@ pub(super) fn bootstrap(table: &Table, module: &Path, rows: &[&Row], peers: Peer
             ],
         },
     });
+    for row in rows.iter().filter(|row| table.stage(row).envoy.singleton) {
+        let plugin = plugin(&listener_of(table, row), table.stage(row), row, module);
+        let service = json!({ "@type": SERVICE, "singleton": true, "config": plugin });
+        root["bootstrap_extensions"] = json!([{ "name": "envoy.bootstrap.wasm", "typed_config": service }]);
+    }
     for row in rows {
         json_patch::merge(&mut root, &or_nothing(&table.stage(row).envoy.root));
     }
@@ -84,7 +90,11 @@ fn listener(name: &str, stage: &Stage, row: &Row, module: &Path) -> Value {
     let own = plugin(name, stage, row, module);
     let around = |filters: &[Value]| filters.iter().map(|filter| another(filter, &own)).collect::<Vec<_>>();
     let mut filters = around(&stage.envoy.before);
-    filters.push(probe("probe", &own));
+    let mut filter = probe("probe", &own);
+    if stage.envoy.disabled {
+        filter["disabled"] = true.into();
+    }
+    filters.push(filter);
     filters.extend(around(&stage.envoy.behind));
     filters.push(json!({ "name": "envoy.filters.http.router", "typed_config": { "@type": ROUTER } }));
 

@@ -16,7 +16,7 @@ use crate::real::client::Client;
 use crate::table::{Row, Step, Table, otherwise};
 
 /// How long what a row says may take to be seen.
-const SOON: Duration = Duration::from_secs(6);
+const SOON: Duration = Duration::from_secs(20);
 
 /// How often it is looked at.
 const POLL: Duration = Duration::from_millis(10);

@@ -16,7 +16,8 @@ fn bench() -> Bench {
 
 fn refused_since(worker: &mut Worker, open: &[&str], world: &World) -> Vec<String> {
     let open: Vec<TenantId> = open.iter().map(|name| tenant(name)).collect();
-    let refused = worker.resolver.refused_since(open.iter(), world);
+    let manager = worker.config.tenant_manager.as_ref().unwrap();
+    let refused = worker.resolver.refused_since(manager, open.iter(), world);
     refused.iter().map(|tenant| tenant.as_str().to_owned()).collect()
 }
 
@@ -79,6 +80,28 @@ fn a_refusal_that_the_tenant_manager_says_is_one_for_every_worker() {
         for worker in &mut workers {
             assert_eq!(refused_since(worker, &OPEN, &world), ["acme"], "{status} {body}");
         }
+    }
+}
+
+#[test]
+fn a_tenant_of_whom_nothing_is_known_any_more_is_asked_about_and_nobody_else() {
+    let Bench { world, mut workers, .. } = bench();
+    workers[0].look_up("acme", 200, RECORD, &world);
+    for worker in &mut workers {
+        refused_since(worker, &["acme"], &world);
+        worker.refreshes();
+    }
+    // The suspension is lost before anybody has looked.
+    let commands = [event("acme", refuse("suspended"), None), Command::ForgetEverything];
+    workers[0].obey(&commands, &world).unwrap();
+    for worker in &mut workers {
+        assert!(refused_since(worker, &["acme"], &world).is_empty());
+    }
+    let asked = workers[1].refreshes();
+    assert_eq!(asked.len(), 1);
+    workers[1].answered(asked[0], 403, r#"{"status":"suspended"}"#, &world);
+    for worker in &mut workers {
+        assert_eq!(refused_since(worker, &["acme"], &world), ["acme"]);
     }
 }
 
