@@ -341,7 +341,11 @@ impl Resolver {
         now_ms: u64,
         node: &impl Node,
     ) -> Rc<Outcome> {
-        let known = |entry: &Entry| Some((Rc::new(entry.verdict.clone()?.outcome()), entry.times.age(now_ms)));
+        let known = |entry: &Entry| {
+            let age = entry.times.age(now_ms);
+            let verdict = entry.verdict.clone().filter(|_| age != Age::Spent)?;
+            Some((Rc::new(verdict.outcome()), age))
+        };
         if let Some((outcome, _)) = view.and_then(|view| view.order.as_ref()).and_then(known) {
             return outcome;
         }

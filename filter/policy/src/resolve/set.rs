@@ -175,7 +175,8 @@ impl Entry {
     }
 
     fn has_passed(&self, now_ms: u64) -> bool {
-        self.times.age(now_ms) == Age::Spent
+        // With what is forgotten its pause would be: it stays for as long, and answers nobody.
+        self.times.age(now_ms) == Age::Spent && self.paused_until_ms <= now_ms
     }
 
     /// Whether it was written after everything has changed, by somebody who has heard of it earlier:

@@ -266,6 +266,11 @@ impl Generator {
                 };
                 let delay_ms = self.rng.u64(0..700);
                 self.does(Op::Idp(Keys { answer, delay_ms }));
+                if let Some(remote) = self.setup.configs[0].remote.filter(|_| self.happens(30)) {
+                    // Until the next refresh is due, or until no set is left.
+                    let stale_s = *self.one_of(&[0, 0, remote.max_stale_s.min(60)]);
+                    self.now_ms += (remote.refresh_s + stale_s) * 1_000 - 1_500;
+                }
             }
         }
     }

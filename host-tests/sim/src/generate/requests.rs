@@ -2,7 +2,7 @@
 
 use super::Generator;
 use crate::script::{Credential, Flaw, Issuer, Request, Token};
-use crate::tokens::{REMOTE_PREFIX, REMOTE_TENANT};
+use crate::tokens::{REMOTE_KEYS, REMOTE_PREFIX, REMOTE_TENANT};
 
 /// Targets, most of them harmless.
 const PATHS: [&str; 20] = [
@@ -180,7 +180,13 @@ impl Generator {
         let may_be_remote = tenant == REMOTE_TENANT || tenant.starts_with(REMOTE_PREFIX);
         let has_remote = self.setup.configs[0].remote.is_some();
         let issuer = if has_remote && may_be_remote && self.happens(60) {
-            Issuer::Remote(self.signing)
+            // Some are older than the last rotation, or newer than the set.
+            let is_other = self.happens(25);
+            Issuer::Remote(if is_other {
+                self.rng.usize(..REMOTE_KEYS.len())
+            } else {
+                self.signing
+            })
         } else if self.happens(10) {
             Issuer::Inline
         } else {

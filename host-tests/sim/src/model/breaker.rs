@@ -29,6 +29,8 @@ pub(crate) struct Breaker {
     /// Since when the order of answers cannot be told any more.
     unclear_since_ms: Option<u64>,
     pause: Option<(u64, u64)>,
+    /// When it was closed last. Who came in that instant may have found it open.
+    closed_ms: Option<u64>,
     /// How often it was opened from closed, and how many probes there were.
     pub(crate) opened: u64,
     /// How many probes there were.
@@ -45,6 +47,7 @@ impl Default for Breaker {
             openings: 0,
             unclear_since_ms: None,
             pause: None,
+            closed_ms: None,
             opened: 0,
             probes: 0,
         }
@@ -114,6 +117,7 @@ impl Breaker {
             let settled_ms = since_ms + knobs.open_s * 1_000 + knobs.timeout_ms + GRACE_MS;
             if health == Some(true) && asked_ms > settled_ms {
                 self.phase = Phase::Closed { failures: 0 };
+                self.closed_ms = Some(now_ms);
                 self.unclear_since_ms = None;
                 // Who was let through before knows nothing of this count.
                 self.openings += 1;
@@ -142,7 +146,10 @@ impl Breaker {
             }
             (Phase::HalfOpen { until_ms, .. }, Permit::Probe(mine), health) if mine == until_ms => {
                 self.phase = match health {
-                    Some(true) => Phase::Closed { failures: 0 },
+                    Some(true) => {
+                        self.closed_ms = Some(now_ms);
+                        Phase::Closed { failures: 0 }
+                    }
                     Some(false) => open,
                     None => Phase::Open {
                         since_ms: now_ms,
@@ -158,7 +165,7 @@ impl Breaker {
     pub(crate) fn may_be_open(&self, knobs: &Knobs, from_ms: u64) -> bool {
         match self.phase {
             _ if self.unclear_since_ms.is_some() => true,
-            Phase::Closed { .. } => false,
+            Phase::Closed { .. } => self.closed_ms.is_some_and(|closed_ms| from_ms <= closed_ms),
             Phase::Open { until_ms, .. } => from_ms < until_ms.max(from_ms + 1),
             Phase::HalfOpen { until_ms, .. } => from_ms < until_ms + knobs.timeout_ms,
         }
