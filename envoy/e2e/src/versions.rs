@@ -12,6 +12,8 @@ pub enum Feature {
     /// `capability_restriction_config` is a member of `vm_config`; before it was one of the plugin, where it is
     /// deprecated now.
     CapabilitiesOfVms,
+    /// Of a response over HTTP/2 that a plugin has reset, the client hears that it is not whole.
+    ResetsThatTell,
 }
 
 impl Feature {
@@ -19,6 +21,7 @@ impl Feature {
     fn since(self) -> Version {
         match self {
             Self::CapabilitiesOfVms => Version::new(1, 40, 0),
+            Self::ResetsThatTell => Version::new(1, 37, 0),
         }
     }
 
