@@ -77,7 +77,8 @@ fn new_streams_go_to_a_new_root_context_and_the_old_one_lasts_until_it_is_draine
     let new = envoy.get("/").send();
     assert_eq!(since(&envoy, &mut seen), ["stream of 3", "request 4"]);
     envoy.disconnect(old);
-    assert_eq!(since(&envoy, &mut seen), ["done 2", "delete 2"]);
+    let end = ["details downstream_remote_disconnect", "done 2", "delete 2"];
+    assert_eq!(since(&envoy, &mut seen), end);
     envoy.advance(MINUTE - Duration::from_millis(1));
     assert_eq!(since(&envoy, &mut seen), [""; 0]);
     envoy.advance(Duration::from_millis(1));
