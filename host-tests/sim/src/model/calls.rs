@@ -211,17 +211,18 @@ impl Model {
             return false;
         }
         let calls = self.knowledge.of.get(&lookup.tenant).cloned().unwrap_or_default();
+        // Not the last one only: after an update the old configuration's question may still be under way.
         let first = calls.into_iter().rev().find(|call| {
             let earlier = &self.knowledge.lookups[call];
-            earlier.worker == lookup.worker && earlier.life == lookup.life
+            earlier.worker == lookup.worker
+                && earlier.life == lookup.life
+                && earlier.meaning == Meaning::Unauthorized
+                && earlier.ends_ms == lookup.asked_ms
+                && earlier.key != lookup.key
+                && !earlier.is_retry
+                && !earlier.is_retried
         });
-        let first = first.and_then(|call| self.knowledge.lookups.get_mut(&call));
-        let Some(first) = first.filter(|first| {
-            first.meaning == Meaning::Unauthorized
-                && first.ends_ms == lookup.asked_ms
-                && first.key != lookup.key
-                && !first.is_retry
-        }) else {
+        let Some(first) = first.and_then(|call| self.knowledge.lookups.get_mut(&call)) else {
             return false;
         };
         first.is_retried = true;
