@@ -339,6 +339,10 @@ impl<'a> World<'a> {
         }
         self.looks_at_open()?;
         self.check_patience()?;
+        self.model.check_seats()?;
+        if is_settled {
+            self.model.check_refreshed(now_ms)?;
+        }
         match self.envoy.deaths().get(self.killed..) {
             Some([death, ..]) => Rule::Integrity.broken(format!(
                 "the VM of worker {} died at {} ms: {}",
@@ -426,8 +430,10 @@ impl<'a> World<'a> {
             decided_ms: now_ms,
         };
         live.settled = Some(settled.clone());
+        let stream = live.stream;
         self.story
             .tell(self.envoy.elapsed(), || story::of_decision(id, decision, waited_ms));
+        self.check_once(id, stream)?;
         match decision {
             Decision::Forwarded(sent) => {
                 self.tally.count(if waited_ms > 0 {
@@ -451,6 +457,19 @@ impl<'a> World<'a> {
             return Ok(());
         }
         self.model.judge(&settled, decision)
+    }
+
+    /// Whoever waits is let go once, or answered once.
+    fn check_once(&self, id: u32, stream: StreamId) -> Result<(), Fault> {
+        let calls = self.envoy.hostcalls_of(stream);
+        let of = |name: &str| calls.get(name).copied().unwrap_or_default();
+        let (resumed, answered) = (of("proxy_continue_stream"), of("proxy_send_local_response"));
+        if resumed + answered > 1 {
+            return Rule::Answered.broken(format!(
+                "request {id} was resumed {resumed} times and answered {answered} times"
+            ));
+        }
+        Ok(())
     }
 
     /// Whether the VM that got a request is still there.

@@ -12,7 +12,7 @@ use crate::ledger::{About, Call, Span};
 use crate::script::{Answer, KeysAnswer};
 
 /// Fewer slots than this, and tenants share their set with many others.
-const FEW_SLOTS: u64 = 1_024;
+pub(super) const FEW_SLOTS: u64 = 1_024;
 
 /// Who made a call and when, as the host has it.
 #[derive(Debug, Clone, Copy)]
@@ -149,6 +149,7 @@ impl Model {
         (tenant, key, answer, delay_ms): (&str, Option<usize>, &Answer, u64),
         (made, now_ms): (Option<Made>, u64),
     ) -> Result<(), Fault> {
+        self.asks_about(tenant);
         let listed = self.knowledge.lists.iter().any(|(_, _, list)| list.contains(tenant));
         if !self.named.contains(tenant) && !listed {
             return Rule::AuthBeforeTenant.broken(format!(

@@ -102,7 +102,7 @@ impl Model {
     }
 
     /// A request is forwarded by a record that may be used.
-    fn check_record(&self, settled: &Settled, tenant: &str, module: &str, slug: &str) -> Result<(), Fault> {
+    fn check_record(&mut self, settled: &Settled, tenant: &str, module: &str, slug: &str) -> Result<(), Fault> {
         let id = settled.seen.request.id;
         let lookup = peers::call_of(slug).and_then(|call| self.knowledge.lookups.get(&call));
         let Some(lookup) = lookup.filter(|lookup| lookup.tenant == tenant) else {
@@ -136,6 +136,7 @@ impl Model {
         let age_ms = settled.decided_ms - lookup.ends_ms;
         let stale_ms = longest_ttl_ms(knobs) + knobs.stale_s * 1_000;
         if age_ms < stale_ms || !delivered.is_before(settled.seen.begun) {
+            self.stale.extend(self.owed(settled, lookup, age_ms));
             return Ok(());
         }
         if age_ms >= stale_ms + knobs.fallback_s * 1_000 {

@@ -12,6 +12,8 @@ mod evidence;
 mod keys;
 mod knowledge;
 mod rate;
+mod refresh;
+mod seats;
 mod streams;
 mod token;
 mod upstream;
@@ -88,6 +90,8 @@ pub struct Model {
     /// Calls that end in this instant, and may have been heard of or not.
     arriving: Vec<Arriving>,
     buckets: Buckets,
+    /// Questions that are to be asked.
+    stale: Vec<refresh::Owed>,
     /// Tenants whom a token that may hold has named.
     named: BTreeSet<String>,
     /// By worker, how many wait now: all of them, and by tenant.
@@ -108,6 +112,7 @@ impl Model {
             ends: Ends::new(),
             arriving: Vec::new(),
             buckets: Buckets::default(),
+            stale: Vec::new(),
             named: BTreeSet::new(),
             waiting: BTreeMap::new(),
             lives: vec![0; workers + 1],

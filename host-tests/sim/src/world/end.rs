@@ -1,9 +1,10 @@
 //! The end of a world, and what must be left of it.
 
-use super::World;
+use super::{LONGEST_DRAIN, World};
 use crate::config;
 use crate::fault::{Fault, Rule};
-use crate::script::Op;
+use crate::peers::PASSWORD;
+use crate::script::{Knobs, Op};
 
 /// Most linear memory of a worker, in bytes.
 const MOST_MEMORY: usize = 32 * 1024 * 1024;
@@ -14,6 +15,8 @@ const OTHER_KEYS: usize = 48;
 const SLOTS_OF_A_SET: u64 = 8;
 /// `rate_limit.shared_slots` unless configured.
 const RATE_SLOTS: u64 = 16_384;
+/// When a world that has ended is quiet: past every lease, pause and refusal, and when the tables have been swept.
+const QUIET_AFTER_MS: u64 = 3_600_000;
 /// Largest value that is kept for all workers, in bytes.
 const MOST_BYTES: usize = 128 * 1024;
 
@@ -39,6 +42,8 @@ impl World<'_> {
         self.check_counters()?;
         self.check_bounds()?;
         self.check_words()?;
+        self.check_memory()?;
+        self.check_quiet()?;
         let (opened, probes) = self.model.circuit();
         self.tally.add("circuit: opened", opened);
         self.tally.add("circuit: probes", probes);
@@ -101,6 +106,37 @@ impl World<'_> {
             self.secrets.check("a value of the shared data", &entry.value)?;
         }
         Ok(())
+    }
+
+    /// What a record says besides what is taken from it is gone from the memory of every VM.
+    fn check_memory(&self) -> Result<(), Fault> {
+        let password = format!("\"{PASSWORD}\"");
+        let finder = memchr::memmem::Finder::new(password.as_bytes());
+        for worker in 0..=self.script.setup.workers {
+            if finder.find(self.envoy.memory(worker)).is_some() {
+                return Rule::Integrity.broken(format!("the memory of worker {worker} holds the password of a record"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where nobody waits, nothing is fetched by the clock and no rate is shared, no timer runs.
+    fn check_quiet(&mut self) -> Result<(), Fault> {
+        let by_the_clock =
+            |knobs: &Knobs| knobs.remote.is_some() || knobs.discovery_s.is_some() || knobs.rate.is_some();
+        if self.script.setup.configs.iter().any(by_the_clock) {
+            return Ok(());
+        }
+        let end_ms = self.now_ms() + QUIET_AFTER_MS;
+        self.passes_until(end_ms)?;
+        // The end of a drain is the host's.
+        match self.envoy.next_event_at().filter(|next| *next < LONGEST_DRAIN) {
+            Some(next) => Rule::Bounds.broken(format!(
+                "at {} ms nothing is left to do, and a timer runs until {next:?}",
+                self.now_ms()
+            )),
+            None => Ok(()),
+        }
     }
 
     /// A worker's VM dies.
