@@ -1,8 +1,12 @@
 //! From a seed, a script.
 
+mod events;
+mod moments;
+mod peers;
 mod phase;
 mod requests;
 mod setup;
+mod together;
 
 use fastrand::Rng;
 

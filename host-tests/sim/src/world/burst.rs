@@ -3,8 +3,9 @@
 use fastrand::Rng;
 use tiny_envoy::{Outcome, Schedule, StreamId};
 
+use super::World;
 use super::events::deliver;
-use super::{World, sent};
+use super::send::sent;
 use crate::fault::{Fault, Rule};
 use crate::ledger::{Ledger, Span, Tick};
 use crate::model::Seen;

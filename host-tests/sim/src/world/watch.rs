@@ -1,0 +1,260 @@
+//! What every step has brought about, looked at and judged.
+
+use std::time::Duration;
+
+use tiny_envoy::{Outcome, PeerRequest, StreamId};
+
+use super::{World, story};
+use crate::fault::{Fault, Rule};
+use crate::ledger::Span;
+use crate::model::{Decision, Denied, Made, Seen, Settled};
+
+impl World<'_> {
+    /// Takes in what a step has brought about.
+    pub(super) fn observe(&mut self, span: Span) -> Result<(), Fault> {
+        self.takes_calls(span)?;
+        let now_ms = self.now_ms();
+        let is_settled = self
+            .envoy
+            .next_event_at()
+            .is_none_or(|next| next > self.envoy.elapsed());
+        self.model.delivers(now_ms, span);
+        self.model.settles(span, is_settled);
+        let mut decided = Vec::new();
+        let mut index = 0;
+        while let Some(id) = self.pending.get(index).copied() {
+            let Some(decision) = self.decision(id)? else {
+                index += 1;
+                continue;
+            };
+            self.pending.remove(index);
+            decided.push((id, decision));
+        }
+        // Who was let in may be why another was not.
+        decided.sort_by_key(|(_, decision)| match decision {
+            Decision::Forwarded(_) => 0,
+            Decision::Denied(denied) if denied.code == "KEY_REJECTED" => 1,
+            Decision::Denied(_) => 2,
+        });
+        for (id, decision) in &decided {
+            self.settles(*id, decision, span)?;
+        }
+        for (id, _) in &decided {
+            self.model.leaves(&self.live[id].seen);
+        }
+        self.looks_at_open()?;
+        self.check_patience()?;
+        self.model.check_seats()?;
+        if is_settled {
+            self.model.check_refreshed(now_ms)?;
+        }
+        match self.envoy.deaths().get(self.killed..) {
+            Some([death, ..]) => Rule::Integrity.broken(format!(
+                "the VM of worker {} died at {} ms: {}",
+                death.worker,
+                self.now_ms(),
+                death.cause
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Matches what the peers were asked with who the host says has asked.
+    fn takes_calls(&mut self, span: Span) -> Result<(), Fault> {
+        let new = {
+            let book = self.ledger.book();
+            book.calls[self.calls..].to_vec()
+        };
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut callouts = self.envoy.callouts_since(self.callouts).into_iter();
+        for call in new {
+            let number = self.calls;
+            self.calls += 1;
+            let made = if call.is_refused {
+                None
+            } else {
+                let callout = callouts.next().expect("the host has it too");
+                self.callouts += 1;
+                Some(Made {
+                    worker: callout.worker,
+                    at_ms: u64::try_from(callout.at.as_millis()).expect("a world is short"),
+                    timeout_ms: u64::try_from(callout.timeout.unwrap_or_default().as_millis()).expect("a short time"),
+                })
+            };
+            if let Some(made) = made {
+                self.model.delivers(made.at_ms, span);
+            }
+            self.tally.count(story::kind_of_call(&call.about));
+            let at = Duration::from_millis(made.map_or(self.now_ms(), |made| made.at_ms));
+            self.story.tell(at, || story::of_call(&call, number, made));
+            let now_ms = self.now_ms();
+            self.model.calls(number, &call, made, now_ms)?;
+        }
+        Ok(())
+    }
+
+    /// What has come of a request, if anything.
+    fn decision(&self, id: u32) -> Result<Option<Decision>, Fault> {
+        let live = &self.live[&id];
+        let upstream = self.envoy.upstream_saw(live.stream);
+        Ok(match self.envoy.outcome(live.stream) {
+            Outcome::Replied(reply) => {
+                // What was forwarded when the VM died is answered by Envoy in the end.
+                if upstream.is_some() && self.is_alive(&live.seen) {
+                    return Rule::Answered.broken(format!("request {id} was forwarded and then answered: {reply:?}"));
+                }
+                self.secrets.check("the body of a reply", &reply.body)?;
+                for (name, value) in reply.headers.iter() {
+                    self.secrets.check("a header of a reply", name)?;
+                    self.secrets.check("a header of a reply", value)?;
+                }
+                let code = reply.details.strip_prefix("tenantgate_").unwrap_or(&reply.details);
+                Some(Decision::Denied(Denied {
+                    code: code.to_owned(),
+                    status: reply.status,
+                }))
+            }
+            Outcome::Gone => None,
+            Outcome::Forwarded(sent) => Some(Decision::Forwarded(sent)),
+            Outcome::Pending => upstream.map(Decision::Forwarded),
+        })
+    }
+
+    fn settles(&mut self, id: u32, decision: &Decision, span: Span) -> Result<(), Fault> {
+        let now_ms = self.now_ms();
+        let live = self.live.get_mut(&id).expect("it was sent");
+        let waited_ms = now_ms - live.seen.begun_ms;
+        let settled = Settled {
+            seen: live.seen.clone(),
+            decided: live.within.take().unwrap_or(Span {
+                from: span.from.max(live.seen.begun.from),
+                to: span.to,
+            }),
+            decided_ms: now_ms,
+        };
+        live.settled = Some(settled.clone());
+        let stream = live.stream;
+        self.story
+            .tell(self.envoy.elapsed(), || story::of_decision(id, decision, waited_ms));
+        self.check_once(id, stream)?;
+        match decision {
+            Decision::Forwarded(sent) => {
+                self.tally.count(if waited_ms > 0 {
+                    "forwarded after waiting"
+                } else {
+                    "forwarded at once"
+                });
+                self.check_upstream_secrets(sent)?;
+                self.open.push(id);
+            }
+            Decision::Denied(denied) => {
+                self.tally.count(&format!("denied: {}", denied.code));
+                if waited_ms > 0 {
+                    self.tally.count("denied after waiting");
+                }
+            }
+        }
+        if matches!(decision, Decision::Denied(denied) if denied.code == "wasm_fail_stream")
+            && !self.is_alive(&settled.seen)
+        {
+            return Ok(());
+        }
+        self.model.judge(&settled, decision)
+    }
+
+    /// Whoever waits is let go once, or answered once.
+    fn check_once(&self, id: u32, stream: StreamId) -> Result<(), Fault> {
+        let calls = self.envoy.hostcalls_of(stream);
+        let of = |name: &str| calls.get(name).copied().unwrap_or_default();
+        let (resumed, answered) = (of("proxy_continue_stream"), of("proxy_send_local_response"));
+        if resumed + answered > 1 {
+            return Rule::Answered.broken(format!(
+                "request {id} was resumed {resumed} times and answered {answered} times"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether the VM that got a request is still there.
+    pub(super) fn is_alive(&self, seen: &Seen) -> bool {
+        self.model.life(seen.request.worker) == seen.life
+    }
+
+    /// Looks at what of forwarded requests has come since.
+    fn looks_at_open(&mut self) -> Result<(), Fault> {
+        let open = std::mem::take(&mut self.open);
+        for id in open {
+            let live = &self.live[&id];
+            match self.envoy.outcome(live.stream) {
+                Outcome::Forwarded(sent) => {
+                    let settled = live.settled.as_ref().expect("it was decided before");
+                    self.model.judge_whole(settled, &sent)?;
+                    let request = &live.seen.request;
+                    let is_whole = request.stays_open || sent.body.len() == request.body;
+                    if !is_whole {
+                        return Rule::Answered.broken(format!(
+                            "request {id} has {} bytes of body, of which {} have reached the upstream",
+                            request.body,
+                            sent.body.len()
+                        ));
+                    }
+                }
+                Outcome::Pending => {
+                    let settled = live.settled.as_ref().expect("it was decided before");
+                    let until_ms = self.model.must_be_cut_by(settled);
+                    if self.is_alive(&live.seen) && until_ms.is_some_and(|until_ms| self.now_ms() > until_ms) {
+                        return Rule::Refusal.broken(format!(
+                            "request {id} is open at {} ms, though its tenant was refused: it was to be cut by {} ms",
+                            self.now_ms(),
+                            until_ms.unwrap_or_default()
+                        ));
+                    }
+                    self.open.push(id);
+                }
+                Outcome::Replied(_) if !self.is_alive(&live.seen) => {}
+                Outcome::Replied(reply) => {
+                    return Rule::Answered.broken(format!("request {id} was forwarded and then answered: {reply:?}"));
+                }
+                Outcome::Gone => {
+                    let settled = live.settled.as_ref().expect("it was decided before");
+                    if !self.model.may_be_cut(settled) {
+                        return Rule::Answered.broken(format!(
+                            "request {id} was forwarded and then cut, though nobody has refused its tenant"
+                        ));
+                    }
+                    self.story.tell(self.envoy.elapsed(), || format!("request {id} is cut"));
+                    self.tally.count("streams cut");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_upstream_secrets(&self, sent: &PeerRequest) -> Result<(), Fault> {
+        for (name, value) in sent.headers.iter() {
+            self.secrets.check("the name of a header of the upstream", name)?;
+            if name != b"authorization" {
+                self.secrets.check("a header of the upstream", value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody waits longer than he has to.
+    pub(super) fn check_patience(&self) -> Result<(), Fault> {
+        let now_ms = self.now_ms();
+        for id in &self.pending {
+            let seen = &self.live[id].seen;
+            let until_ms = seen.begun_ms + self.model.patience_ms(seen);
+            if self.is_alive(seen) && now_ms > until_ms {
+                return Rule::Answered.broken(format!(
+                    "request {id} waits at {now_ms} ms since {} ms; it was to be answered by {until_ms} ms",
+                    seen.begun_ms
+                ));
+            }
+        }
+        Ok(())
+    }
+}
