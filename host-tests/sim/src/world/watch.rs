@@ -98,7 +98,8 @@ impl World<'_> {
         Ok(match self.envoy.outcome(live.stream) {
             Outcome::Replied(reply) => {
                 // What was forwarded when the VM died is answered by Envoy in the end.
-                if upstream.is_some() && self.is_alive(&live.seen) {
+                let is_broken_off = self.model.may_be_broken_off(&live.seen);
+                if upstream.is_some() && self.is_alive(&live.seen) && !is_broken_off {
                     return Rule::Answered.broken(format!("request {id} was forwarded and then answered: {reply:?}"));
                 }
                 self.secrets.check("the body of a reply", &reply.body)?;
@@ -195,6 +196,9 @@ impl World<'_> {
                     self.open.push(id);
                 }
                 Outcome::Replied(_) if !self.is_alive(&live.seen) => {}
+                Outcome::Replied(_) if self.model.may_be_broken_off(&live.seen) => {
+                    self.tally.count("broken off, since trailers cannot be edited");
+                }
                 Outcome::Replied(reply) => {
                     return Rule::Answered.broken(format!("request {id} was forwarded and then answered: {reply:?}"));
                 }
