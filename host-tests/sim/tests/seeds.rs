@@ -13,11 +13,12 @@ const SEEDS: std::ops::Range<u64> = 1..101;
 
 /// What must happen in them, and how often at least. A generator that does not get there any more proves
 /// nothing.
-const LEAST: [(&str, u64); 42] = [
+const LEAST: [(&str, u64); 43] = [
     ("requests", 50_000),
     ("forwarded at once", 2_000),
     ("forwarded after waiting", 200),
     ("denied after waiting", 100),
+    ("denied as gRPC", 100),
     ("denied: CIRCUIT_OPEN", 20),
     ("denied: INTERNAL_ERROR", 50),
     ("denied: KEYS_UNAVAILABLE", 5),

@@ -16,7 +16,10 @@ impl Model {
     pub fn judge(&mut self, settled: &Settled, decision: &Decision) -> Result<(), Fault> {
         match decision {
             Decision::Forwarded(sent) => self.judge_forwarded(settled, sent),
-            Decision::Denied(denied) => self.judge_denied(settled, denied),
+            Decision::Denied(denied) => {
+                self.check_reply(settled, denied)?;
+                self.judge_denied(settled, denied)
+            }
         }
     }
 
@@ -276,7 +279,7 @@ impl Model {
         let request = &settled.seen.request;
         Rule::Decision.broken(format!(
             "request {} ({} {}) was denied at {} ms with {} {}, though {why}",
-            request.id, request.method, request.path, settled.decided_ms, denied.status, denied.code
+            request.id, request.method, request.path, settled.decided_ms, denied.reply.status, denied.code
         ))
     }
 

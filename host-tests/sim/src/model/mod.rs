@@ -13,11 +13,14 @@ mod keys;
 mod knowledge;
 mod passes;
 mod rate;
+mod reply;
 mod streams;
 mod token;
 mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use tiny_envoy::LocalReply;
 
 use self::breaker::Breaker;
 pub use self::calls::Made;
@@ -45,8 +48,8 @@ pub enum Decision {
 pub struct Denied {
     /// Its stable code.
     pub code: String,
-    /// The status on the wire.
-    pub status: u16,
+    /// What the client got.
+    pub reply: LocalReply,
 }
 
 /// A request on its way.

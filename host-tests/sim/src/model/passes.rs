@@ -84,8 +84,11 @@ impl Model {
 
     /// Whether a request that was let go may be broken off since its trailers cannot be edited.
     pub fn may_be_broken_off(&self, seen: &Seen) -> bool {
-        let mut trailers = seen.request.trailers.iter();
-        self.refuses == Some(Edit::Remove) && trailers.any(|(name, _)| is_taken_out(name, false))
+        let request = &seen.request;
+        // What stays open gets its trailers later.
+        let mut trailers = request.trailers.iter();
+        let has_any = request.stays_open || trailers.any(|(name, _)| is_taken_out(name, false));
+        self.refuses == Some(Edit::Remove) && has_any
     }
 }
 

@@ -168,6 +168,9 @@ pub(super) fn of_decision(id: u32, decision: &Decision, waited_ms: u64) -> Strin
                 text("x-tenant-slug")
             )
         }
-        Decision::Denied(denied) => format!("request {id} is denied {when} with {} {}", denied.status, denied.code),
+        Decision::Denied(denied) => format!(
+            "request {id} is denied {when} with {} {}",
+            denied.reply.status, denied.code
+        ),
     }
 }
