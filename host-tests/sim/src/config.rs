@@ -18,6 +18,8 @@ pub const EVENTS_PATH: &str = "/-/tenantgate/events";
 pub const EVENTS_KEY: &str = "planted-events-key";
 /// The keys for the Tenant Manager.
 pub const API_KEYS: [&str; 2] = ["planted-api-key-one", "planted-api-key-two"];
+/// `traceparent` of whoever is traced.
+pub const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 /// The module of paths that no route names.
 pub const DEFAULT_MODULE: &str = "onboarding";
 /// The module of [`ROUTED_PREFIX`].

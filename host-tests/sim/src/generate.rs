@@ -4,6 +4,7 @@ mod events;
 mod moments;
 mod peers;
 mod phase;
+mod redirects;
 mod requests;
 mod setup;
 mod together;

@@ -1,6 +1,6 @@
 //! What the peers of the filter were asked and what they said: the one source of the model's knowledge.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::script::{Answer, Change, Keys, Saying};
@@ -48,8 +48,6 @@ pub enum About {
         key: Option<usize>,
         /// What was said.
         answer: Answer,
-        /// `x-request-id` of whoever began it, if there was one to be traced.
-        traced: Option<String>,
     },
     /// The list of active tenants: those on it, where it was given.
     List(Option<Vec<String>>),
@@ -73,8 +71,6 @@ pub struct Book {
     pub takes: [bool; 2],
     /// What the identity provider says.
     pub keys: Option<Keys>,
-    /// Tenants of whom it said something before.
-    pub listed: BTreeSet<String>,
 }
 
 /// See [`Book`].

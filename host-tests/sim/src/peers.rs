@@ -57,7 +57,6 @@ pub fn manager(ledger: &Ledger, request: &PeerRequest) -> tiny_envoy::Answer {
             tenant: tenant.to_owned(),
             key,
             answer: saying.answer.clone(),
-            traced: request.headers.text("traceparent"),
         };
         (about, saying)
     } else if path == format!("{LIST_PATH}?service={SERVICE}") {

@@ -20,12 +20,27 @@ pub struct Setup {
     pub workers: usize,
     /// `allow_on_headers_stop_iteration`.
     pub holds_headers_only: bool,
+    /// What the host does not let the filter do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuses: Option<Edit>,
     /// The configuration that it starts with, then those that [`Op::Update`] names by their place.
     pub configs: Vec<Knobs>,
     /// What the Tenant Manager says of whom. Everybody else it does not know.
     pub tenants: Vec<(String, Saying)>,
     /// What the identity provider answers.
     pub keys: Keys,
+}
+
+/// A way to edit a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Edit {
+    /// Field lines are taken out.
+    Remove,
+    /// A field line takes the place of all of its name.
+    Set,
+    /// A field line is added to those of its name.
+    Add,
 }
 
 /// What of the configuration differs from world to world.
@@ -112,6 +127,8 @@ pub struct Timed {
 pub enum Op {
     /// A request comes to a worker.
     Request(Request),
+    /// The host sends a request through the filter again.
+    Again(Again),
     /// More of the body of an open request.
     Body(u32),
     /// An open request ends, with these trailers.
@@ -170,6 +187,20 @@ pub struct Request {
     pub trailers: Vec<(String, String)>,
     /// It stays open until [`Op::End`] or [`Op::Leave`].
     pub stays_open: bool,
+}
+
+/// An internal redirect: a request whose upstream has answered with one comes again, with the head that its
+/// upstream got, unless nothing has got to an upstream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Again {
+    /// The number of the request that was redirected.
+    pub of: u32,
+    /// Its number from now on; no other has it.
+    pub id: u32,
+    /// Its target from now on.
+    pub path: String,
+    /// Field lines that a filter in front of this one has added since.
+    pub added: Vec<(String, String)>,
 }
 
 /// What a request says of its caller.

@@ -27,6 +27,7 @@ fn size(script: &Script) -> usize {
     let parts = |op: &Op| match op {
         Op::Burst { acts, .. } => 1 + acts.len(),
         Op::Request(request) => 1 + request.headers.len() + request.trailers.len(),
+        Op::Again(again) => 1 + again.added.len(),
         Op::Tell(delivery) => delivery.events.len(),
         _ => 1,
     };
@@ -109,7 +110,7 @@ impl Search<'_> {
             saying.delay_ms = 0;
         }
         self.takes(best, calmer);
-        let simplifications: [fn(&mut Script); 10] = [
+        let simplifications: [fn(&mut Script); 11] = [
             |script| {
                 script
                     .setup
@@ -118,6 +119,7 @@ impl Search<'_> {
                     .for_each(|knobs| knobs.cuts_streams = false)
             },
             |script| script.setup.holds_headers_only = false,
+            |script| script.setup.refuses = None,
             |script| {
                 script
                     .setup
@@ -192,6 +194,11 @@ fn smaller(script: &Script, place: usize) -> Vec<Script> {
             [bare, without_body, first]
                 .map(|request| with(Op::Request(request)))
                 .into()
+        }
+        Op::Again(again) if !again.added.is_empty() => {
+            let mut bare = again.clone();
+            bare.added.clear();
+            vec![with(Op::Again(bare))]
         }
         Op::Tell(delivery) if delivery.events.len() > 1 => {
             let alone = |place: usize| {

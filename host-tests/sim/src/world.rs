@@ -3,6 +3,7 @@
 mod burst;
 mod end;
 mod events;
+mod redirect;
 mod send;
 mod story;
 mod watch;
@@ -57,11 +58,16 @@ struct World<'a> {
     story: Story,
 }
 
+/// What a host keeps for a request until its last pass.
+type Left = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// A request that was sent.
 struct Live {
     seen: Seen,
     stream: StreamId,
     settled: Option<Settled>,
+    /// What its passes have left with the host, by name.
+    left: Left,
     /// Where it is known better than from the step in which it was seen: when it was decided.
     within: Option<Span>,
 }
@@ -115,7 +121,11 @@ impl<'a> World<'a> {
             book.keys = Some(setup.keys.clone());
         }
         let (manager, provider) = (ledger.clone(), ledger.clone());
-        let envoy = TinyEnvoy::builder()
+        let mut builder = TinyEnvoy::builder();
+        if let Some(edit) = setup.refuses {
+            builder = builder.restrict_capability(edit.hostcall());
+        }
+        let envoy = builder
             .plugin(plugin)
             .config(config::text(&setup.configs[0]))
             .workers(setup.workers)
@@ -135,7 +145,7 @@ impl<'a> World<'a> {
             script,
             envoy,
             ledger,
-            model: Model::new(&setup.configs, setup.workers),
+            model: Model::new(setup),
             calls: 0,
             callouts: 0,
             live: BTreeMap::new(),
@@ -199,6 +209,7 @@ impl<'a> World<'a> {
                 });
                 self.observe(span)
             }
+            Op::Again(again) => self.comes_again(again),
             Op::Body(id) => self.with_open(*id, |envoy, stream| envoy.send_body(stream, b"more of it")),
             Op::End(id, trailers) => {
                 let trailers: Vec<_> = trailers.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();

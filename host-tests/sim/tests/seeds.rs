@@ -13,12 +13,14 @@ const SEEDS: std::ops::Range<u64> = 1..101;
 
 /// What must happen in them, and how often at least. A generator that does not get there any more proves
 /// nothing.
-const LEAST: [(&str, u64); 39] = [
+const LEAST: [(&str, u64); 43] = [
     ("requests", 50_000),
     ("forwarded at once", 2_000),
     ("forwarded after waiting", 200),
     ("denied after waiting", 100),
+    ("denied as gRPC", 100),
     ("denied: CIRCUIT_OPEN", 20),
+    ("denied: INTERNAL_ERROR", 50),
     ("denied: KEYS_UNAVAILABLE", 5),
     ("denied: KEY_REJECTED", 20),
     ("denied: PATH_REJECTED", 50),
@@ -43,6 +45,8 @@ const LEAST: [(&str, u64); 39] = [
     ("configurations put in force", 10),
     ("clients that left", 20),
     ("streams cut", 10),
+    ("internal redirects", 100),
+    ("internal redirects of what was scoped", 50),
     ("Tenant Manager: changes", 200),
     ("identity provider: changes", 10),
     ("events: EVENTS_MALFORMED", 1),

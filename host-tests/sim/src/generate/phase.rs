@@ -33,9 +33,11 @@ pub(super) enum Phase {
     Streams,
     /// Many at once for one tenant.
     Crowd,
+    /// Requests that the host sends through the filter again.
+    Redirects,
 }
 
-const PHASES: [Phase; 20] = [
+const PHASES: [Phase; 21] = [
     Phase::Calm,
     Phase::Outage,
     Phase::Outage,
@@ -56,6 +58,7 @@ const PHASES: [Phase; 20] = [
     Phase::Updates,
     Phase::Streams,
     Phase::Crowd,
+    Phase::Redirects,
 ];
 
 impl Phase {
@@ -83,6 +86,9 @@ impl Phase {
                 request = generator.request();
             }
             let id = request.id;
+            if matches!(self, Self::Redirects) && generator.happens(50) {
+                generator.redirects(&request);
+            }
             generator.does(Op::Request(request));
             if generator.happens(2) {
                 let at_ms = generator.now_ms + generator.rng.u64(0..200);
@@ -114,7 +120,11 @@ impl Phase {
                 let delivery = generator.delivery();
                 generator.does(Op::Tell(delivery));
             }
-            Self::Streams if generator.happens(10) => generator.mood(),
+            Self::Streams | Self::Redirects if generator.happens(10) => generator.mood(),
+            Self::Redirects if generator.happens(3) => {
+                let config = generator.rng.usize(..generator.setup.configs.len());
+                generator.does(Op::Update(config));
+            }
             Self::Outage if generator.happens(4) => generator.outage(),
             Self::Slow if n.is_multiple_of(10) => generator.slowness(),
             Self::Moody if generator.happens(10) => generator.mood(),

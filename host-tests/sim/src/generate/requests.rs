@@ -1,6 +1,7 @@
 //! What clients send.
 
 use super::Generator;
+use crate::config::TRACE;
 use crate::script::{Credential, Flaw, Issuer, Request, Token};
 use crate::tokens::{REMOTE_KEYS, REMOTE_PREFIX, REMOTE_TENANT};
 
@@ -29,7 +30,7 @@ const PATHS: [&str; 20] = [
 ];
 
 /// Headers that only the filter may say, that look like them, or that it scopes.
-const SPOOFED: [(&str, &str); 16] = [
+const SPOOFED: [(&str, &str); 18] = [
     ("x-tenant-id", "globex"),
     ("X-Tenant-Id", "acme"),
     ("x_tenant_id", "globex"),
@@ -45,7 +46,12 @@ const SPOOFED: [(&str, &str); 16] = [
     ("x-redis.key", "tenant:globex:x"),
     ("x-plain", "stays"),
     ("x-organization-id", "globex"),
-    ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+    ("traceparent", TRACE),
+    (
+        "traceparent",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-planted-trace",
+    ),
+    ("cookie", "session=planted-cookie"),
 ];
 
 const KEYS: [(&str, &str); 18] = [
@@ -76,6 +82,9 @@ const GOOD_KEYS: [(&str, &str); 4] = [
     ("x-storage-key", "reports/a.html"),
     ("x-idempotency", "once-2"),
 ];
+
+/// Types of bodies, of gRPC and like it.
+const GRPC: [&str; 3] = ["application/grpc", "application/grpc+proto", "application/grpc-web"];
 
 const METHODS: [&str; 6] = ["GET", "GET", "GET", "POST", "PUT", "OPTIONS"];
 
@@ -125,6 +134,9 @@ impl Generator {
         }
         if self.setup.configs[0].required_key && self.happens(90) {
             adds(&("x-idempotency", "once-3"));
+        }
+        if self.happens(5) {
+            adds(&("content-type", *self.one_of(&GRPC)));
         }
         let body = match self.rng.u8(0..10) {
             0 => self.rng.usize(1..3_000),

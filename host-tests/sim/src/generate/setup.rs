@@ -3,7 +3,7 @@
 use fastrand::Rng;
 
 use crate::config::{DEFAULT_MODULE, ROUTED_MODULE};
-use crate::script::{Answer, Keys, KeysAnswer, Knobs, Rate, Remote, Saying, Setup};
+use crate::script::{Answer, Edit, Keys, KeysAnswer, Knobs, Rate, Remote, Saying, Setup};
 
 /// Names that begin like each other, or look like a scope.
 const NAMES: [&str; 16] = [
@@ -42,6 +42,7 @@ pub(super) fn any(rng: &mut Rng) -> (Setup, Vec<String>) {
         host_seed: rng.u64(..),
         workers: *choice(rng, &[1, 2, 2, 3, 4]),
         holds_headers_only: rng.bool(),
+        refuses: (rng.u8(..) < 14).then(|| *choice(rng, &[Edit::Remove, Edit::Set, Edit::Add])),
         configs,
         tenants: sayings,
         keys: Keys {

@@ -171,6 +171,23 @@ impl Breaker {
         }
     }
 
+    /// How long the circuit stays open from a moment on, where that can be told.
+    pub(crate) fn opens_in_ms(&self, from_ms: u64) -> Option<u64> {
+        match self.phase {
+            // Once that is over somebody may have begun a probe.
+            Phase::Open { since_ms, until_ms } if since_ms < from_ms && from_ms < until_ms => {
+                Some(until_ms - from_ms).filter(|_| self.unclear_since_ms.is_none())
+            }
+            _ => None,
+        }
+    }
+
+    /// How long the Tenant Manager is to be left alone from a moment on, at most, where that can be told.
+    pub(crate) fn pause_left_ms(&self, from_ms: u64) -> Option<u64> {
+        let left_ms = self.pause.map_or(0, |(_, until_ms)| until_ms.saturating_sub(from_ms));
+        self.unclear_since_ms.is_none().then_some(left_ms)
+    }
+
     /// Whether anybody could have been told since `from_ms` to leave the Tenant Manager alone.
     pub(crate) fn may_be_paused(&self, from_ms: u64) -> bool {
         self.unclear_since_ms.is_some() || self.pause.is_some_and(|(_, until_ms)| from_ms < until_ms)

@@ -5,8 +5,9 @@ use tiny_envoy::PeerRequest;
 use super::evidence::longest_ttl_ms;
 use super::keys::{Place, is_rejected, place};
 use super::knowledge::{Effect, Lookup, Meaning};
+use super::passes::{Pass, is_outside};
 use super::upstream::{check_head, check_public, check_trailers};
-use super::{Decision, Denied, Model, Settled};
+use super::{Decision, Denied, Model, Seen, Settled};
 use crate::fault::{Fault, Rule};
 use crate::peers;
 
@@ -15,7 +16,10 @@ impl Model {
     pub fn judge(&mut self, settled: &Settled, decision: &Decision) -> Result<(), Fault> {
         match decision {
             Decision::Forwarded(sent) => self.judge_forwarded(settled, sent),
-            Decision::Denied(denied) => self.judge_denied(settled, denied),
+            Decision::Denied(denied) => {
+                self.check_reply(settled, denied)?;
+                self.judge_denied(settled, denied)
+            }
         }
     }
 
@@ -35,6 +39,13 @@ impl Model {
             Place::Events => return Rule::Decision.broken(format!("request {id} to the filter itself was forwarded")),
             Place::Module(module) => module,
         };
+        let pass = self.pass(&settled.seen);
+        if pass == Pass::Unclear {
+            return Rule::Identity.broken(format!(
+                "request {id} was forwarded, though nobody knows who has scoped its keys: {:?}",
+                request.headers
+            ));
+        }
         let verdict = self.verdict(settled);
         let Some(tenant) = verdict.tenant else {
             return Rule::Identity.broken(format!(
@@ -43,7 +54,7 @@ impl Model {
             ));
         };
         let knobs = self.knobs(settled.seen.config).clone();
-        if is_rejected(request, &tenant, knobs.required_key) {
+        if self.must_reject(settled, &tenant) {
             return Rule::Identity.broken(format!(
                 "request {id} of `{tenant}` was forwarded, though a key of it has no scope: {:?}",
                 request.headers
@@ -58,8 +69,9 @@ impl Model {
             }
             None => owned.push(("x-tenant-resolution", "unverified".to_owned())),
         }
-        check_head(request, &tenant, sent, &owned)?;
-        if let Some(rate) = knobs.rate {
+        check_head(request, (&tenant, &pass), sent, &owned)?;
+        // However often it passes, it counts once.
+        if let Some(rate) = knobs.rate.filter(|_| pass == Pass::First) {
             let slack = 2 * (self.workers as u64) + 1;
             if !self.buckets.take(rate, &tenant, settled.decided_ms, slack) {
                 return Rule::Decision.broken(format!("request {id}: `{tenant}` is over its rate"));
@@ -75,6 +87,26 @@ impl Model {
                 "request {id} of `{tenant}` was forwarded unverified, though the Tenant Manager could be asked"
             )),
             None => Ok(()),
+        }
+    }
+
+    /// Whether a request has a key that cannot be scoped, is not in its scope as it should be, or is missing.
+    fn must_reject(&self, settled: &Settled, tenant: &str) -> bool {
+        let Seen { request, config, .. } = &settled.seen;
+        let requires = self.knobs(*config).required_key;
+        match self.pass(&settled.seen) {
+            Pass::Second(_) => is_outside(request, tenant, requires),
+            Pass::First | Pass::Unclear => is_rejected(request, tenant, requires),
+        }
+    }
+
+    /// A request that was denied behind the rate limit has counted.
+    fn may_have_counted(&mut self, settled: &Settled) {
+        let rate = self.knobs(settled.seen.config).rate;
+        let tenant = self.verdict(settled).tenant;
+        if let (Some(rate), Some(tenant), Pass::First) = (rate, tenant, self.pass(&settled.seen)) {
+            self.buckets
+                .take(rate, &tenant, settled.decided_ms, u64::MAX / 10_000_000);
         }
     }
 
@@ -185,12 +217,24 @@ impl Model {
     fn judge_denied(&mut self, settled: &Settled, denied: &Denied) -> Result<(), Fault> {
         let request = settled.seen.request.clone();
         let code = denied.code.as_str();
+        if code == "INTERNAL_ERROR" && self.may_be_stuck(settled) {
+            self.may_have_counted(settled);
+            return Ok(());
+        }
         let module = match place(&request.method, &request.path) {
             Place::Events => return Ok(()),
             Place::Hazardous if code == "PATH_REJECTED" => return Ok(()),
             Place::Hazardous | Place::Public => return self.unexpected(settled, denied, "of its path"),
             Place::Module(module) => module,
         };
+        let pass = self.pass(&settled.seen);
+        if pass == Pass::Unclear {
+            return if code == "KEY_REJECTED" {
+                Ok(())
+            } else {
+                self.unexpected(settled, denied, "nobody knows who has scoped its keys")
+            };
+        }
         let verdict = self.verdict(settled);
         if verdict.codes.contains(code) {
             return Ok(());
@@ -201,11 +245,8 @@ impl Model {
         let knobs = self.knobs(settled.seen.config).clone();
         let may_be = match code {
             "KEY_REJECTED" => {
-                if let Some(rate) = knobs.rate {
-                    self.buckets
-                        .take(rate, &tenant, settled.decided_ms, u64::MAX / 10_000_000);
-                }
-                is_rejected(&request, &tenant, knobs.required_key)
+                self.may_have_counted(settled);
+                self.must_reject(settled, &tenant)
             }
             "TENANT_SUSPENDED" => {
                 self.may_be_refused_by_event(&tenant, settled)
@@ -216,7 +257,7 @@ impl Model {
             "TENANT_NOT_FOUND" => self.may_be_told(&tenant, settled, &Meaning::Unknown),
             "TENANT_NOT_PROVISIONED" => self.may_be_told(&tenant, settled, &Meaning::Unprovisioned),
             "SERVICE_NOT_CONFIGURED" => self.may_lack(&tenant, settled, module),
-            "TENANT_RATE_LIMITED" => knobs.rate.is_some_and(|rate| {
+            "TENANT_RATE_LIMITED" => knobs.rate.filter(|_| pass == Pass::First).is_some_and(|rate| {
                 let slack = self.workers as u64;
                 settled.seen.is_in_burst || self.buckets.may_be_empty(rate, &tenant, settled.decided_ms, slack)
             }),
@@ -239,7 +280,7 @@ impl Model {
         let request = &settled.seen.request;
         Rule::Decision.broken(format!(
             "request {} ({} {}) was denied at {} ms with {} {}, though {why}",
-            request.id, request.method, request.path, settled.decided_ms, denied.status, denied.code
+            request.id, request.method, request.path, settled.decided_ms, denied.reply.status, denied.code
         ))
     }
 

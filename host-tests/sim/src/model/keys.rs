@@ -109,3 +109,24 @@ pub(crate) fn is_rejected(request: &Request, tenant: &str, requires: bool) -> bo
     let lacks = requires && !request.headers.iter().any(|(name, _)| name == "x-idempotency");
     is_bad || is_bare || lacks
 }
+
+/// Whether a field line is what becomes of some key in a tenant's scope.
+pub(super) fn is_in_scope(name: &str, value: &str, tenant: &str) -> bool {
+    let inner = match name {
+        "x-routing-key" | "x-binding-key" => value.strip_suffix(&format!(".{tenant}")),
+        "x-storage-key" => value.strip_prefix(&format!("{tenant}/")),
+        _ => value.strip_prefix(&format!("tenant:{tenant}:")),
+    };
+    inner.is_some_and(|inner| scoped(name, inner, tenant).as_deref() == Some(value))
+}
+
+/// Whether a target is one of a tenant's, or has no scope.
+pub(super) fn is_target_in_scope(path: &str, tenant: &str) -> bool {
+    let before_query = path.split('?').next().unwrap_or_default();
+    match before_query.strip_prefix(SCOPED_PREFIX) {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => rest
+            .strip_prefix(&format!("/{tenant}/"))
+            .is_some_and(|inner| !inner.trim_start_matches('/').is_empty()),
+        _ => true,
+    }
+}

@@ -11,8 +11,10 @@ mod decision;
 mod evidence;
 mod keys;
 mod knowledge;
+mod passes;
 mod rate;
 mod refresh;
+mod reply;
 mod seats;
 mod streams;
 mod token;
@@ -20,15 +22,19 @@ mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tiny_envoy::LocalReply;
+
 use self::breaker::Breaker;
 pub use self::calls::Made;
 use self::calls::{Arriving, Ends};
 pub use self::keys::{KEY_HEADERS, Place, place, scoped};
 pub use self::knowledge::Effect;
 use self::knowledge::{Applied, Knowledge};
+pub use self::passes::Note;
+use self::passes::Pass;
 use self::rate::Buckets;
 use crate::ledger::Span;
-use crate::script::{Credential, Knobs, Request};
+use crate::script::{Credential, Edit, Knobs, Request, Setup};
 
 /// What a request has come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +50,8 @@ pub enum Decision {
 pub struct Denied {
     /// Its stable code.
     pub code: String,
-    /// The status on the wire.
-    pub status: u16,
+    /// What the client got.
+    pub reply: LocalReply,
 }
 
 /// A request on its way.
@@ -63,6 +69,8 @@ pub struct Seen {
     pub begun_ms: u64,
     /// It came in a burst.
     pub is_in_burst: bool,
+    /// What its earlier passes have left with the host.
+    pub note: Option<Note>,
 }
 
 /// A request about which it was decided.
@@ -83,6 +91,8 @@ pub struct Model {
     /// The configuration in force, by its place.
     pub config: usize,
     workers: usize,
+    /// What the host does not let the filter do.
+    refuses: Option<Edit>,
     knowledge: Knowledge,
     breaker: Breaker,
     /// Calls that are under way.
@@ -102,11 +112,13 @@ pub struct Model {
 
 impl Model {
     /// Of a world in which nothing has happened.
-    pub fn new(configs: &[Knobs], workers: usize) -> Self {
+    pub fn new(setup: &Setup) -> Self {
+        let workers = setup.workers;
         Self {
-            configs: configs.to_vec(),
+            configs: setup.configs.clone(),
             config: 0,
             workers,
+            refuses: setup.refuses,
             knowledge: Knowledge::default(),
             breaker: Breaker::default(),
             ends: Ends::new(),
@@ -153,6 +165,9 @@ impl Model {
 
     /// The tenant that a request may be about for the filter.
     fn may_name(&self, seen: &Seen) -> Option<String> {
+        if let Pass::Second(tenant) = self.pass(seen) {
+            return Some(tenant);
+        }
         match &seen.request.credential {
             Credential::Token(token) => self.may_hold_ever(token, seen).then(|| token.tenant.clone()),
             Credential::Absent | Credential::Unusable(_) | Credential::Garbage(_) | Credential::Twice(_) => None,

@@ -11,6 +11,11 @@ const CUT_WITHIN_MS: u64 = 250;
 impl Model {
     fn tenant_of(settled: &Settled) -> Option<&str> {
         let request = &settled.seen.request;
+        if let Some(note) = &settled.seen.note
+            && place(&request.method, &request.path) != Place::Public
+        {
+            return Some(&note.tenant);
+        }
         match &request.credential {
             // What is public goes on in nobody's name.
             Credential::Token(_) if place(&request.method, &request.path) == Place::Public => None,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::passes::Pass;
 use super::{Model, Seen, Settled};
 use crate::script::{Credential, Flaw, Issuer, Token};
 use crate::tokens::{REMOTE_PREFIX, REMOTE_TENANT};
@@ -30,6 +31,13 @@ const MANY_WAITERS: usize = 200;
 impl Model {
     /// What may be made of the credential of a request, all along until it was decided.
     pub(super) fn verdict(&self, settled: &Settled) -> Verdict {
+        if let Pass::Second(tenant) = self.pass(&settled.seen) {
+            // The first pass has proven it.
+            return Verdict {
+                tenant: Some(tenant),
+                codes: BTreeSet::new(),
+            };
+        }
         match &settled.seen.request.credential {
             Credential::Absent | Credential::Unusable(_) | Credential::Twice(_) => {
                 Verdict::denied("TENANT_ID_REQUIRED")

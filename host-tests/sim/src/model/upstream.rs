@@ -3,6 +3,7 @@
 use tiny_envoy::{HeaderMap, PeerRequest};
 
 use super::keys::{KEY_HEADERS, scoped, scoped_path};
+use super::passes::Pass;
 use crate::fault::{Fault, Rule};
 use crate::script::Request;
 
@@ -36,13 +37,23 @@ fn is_owned(folded: &str) -> bool {
     folded.starts_with("x-tenant-") || folded == "x-tenant"
 }
 
+/// Whether a field line of this name may not stay as it came: in the head of a tenant's request, or where there
+/// is no tenant.
+pub(super) fn is_taken_out(name: &str, is_tenants: bool) -> bool {
+    let folded = folded(name.as_bytes());
+    let is_key = KEY_HEADERS.contains(&folded.as_str());
+    let is_override = OVERRIDES.contains(&name.to_ascii_lowercase().as_str());
+    is_owned(&folded) || is_override || (is_key && (!is_tenants || folded != name))
+}
+
 /// What the head of a request in a tenant's name must look like.
 pub(super) fn check_head(
     request: &Request,
-    tenant: &str,
+    (tenant, pass): (&str, &Pass),
     sent: &PeerRequest,
     owned: &[(&str, String)],
 ) -> Result<(), Fault> {
+    let is_second = *pass != Pass::First;
     let headers = &sent.headers;
     for (name, value) in owned {
         let values = headers.get_all(name);
@@ -83,7 +94,14 @@ pub(super) fn check_head(
     }
     for name in KEY_HEADERS {
         let given = request.headers.iter().filter(|(other, _)| other == name);
-        let expected: Vec<_> = given.map(|(_, value)| scoped(name, value, tenant)).collect();
+        let becomes = |value: &String| {
+            if is_second {
+                Some(value.clone())
+            } else {
+                scoped(name, value, tenant)
+            }
+        };
+        let expected: Vec<_> = given.map(|(_, value)| becomes(value)).collect();
         let sent: Vec<_> = headers
             .get_all(name)
             .iter()
@@ -96,7 +114,11 @@ pub(super) fn check_head(
             ));
         }
     }
-    let path = scoped_path(&request.path, tenant);
+    let path = if is_second {
+        request.path.clone()
+    } else {
+        scoped_path(&request.path, tenant)
+    };
     if sent.path() != path || sent.method() != request.method {
         return Rule::Identity.broken(format!(
             "request {} of `{tenant}`: {} {} becomes {} {}, not {path}",

@@ -10,7 +10,7 @@ use crate::config::{ENVIRONMENT, EVENTS_KEY, EVENTS_PATH, SERVICE};
 use crate::fault::{Fault, Rule};
 use crate::ledger::Span;
 use crate::model::Effect;
-use crate::script::{Delivery, Event, EventKey};
+use crate::script::{Delivery, Edit, Event, EventKey};
 
 /// How much older than the last an event may be.
 const TOLERANCE_MS: i64 = 5_000;
@@ -161,6 +161,10 @@ impl World<'_> {
         self.story.tell(self.envoy.elapsed(), || {
             story::of_delivery(delivery, &format!("{} {text}", reply.status))
         });
+        if self.script.setup.refuses == Some(Edit::Remove) && reply.status == 500 {
+            // Their key cannot be taken off: nothing is promised.
+            return Ok(());
+        }
         let refused = match delivery.key {
             EventKey::Right if delivery.is_cut_off => Some((400, "EVENTS_MALFORMED")),
             EventKey::Right => None,

@@ -2,7 +2,7 @@
 
 use tiny_envoy::{RequestBuilder, StreamId, TinyEnvoy};
 
-use super::{Live, World, story};
+use super::{Left, Live, World, story};
 use crate::fault::Fault;
 use crate::ledger::Span;
 use crate::model::Seen;
@@ -22,7 +22,7 @@ impl World<'_> {
         self.sent(seen, stream);
     }
 
-    /// Takes note of a request that is about to be sent.
+    /// A request as it is about to be sent.
     pub(super) fn sees(&mut self, request: &Request, is_in_burst: bool) -> Seen {
         let begun = self.ledger.tick();
         let seen = Seen {
@@ -32,13 +32,20 @@ impl World<'_> {
             begun: Span { from: begun, to: begun },
             begun_ms: self.now_ms(),
             is_in_burst,
+            note: None,
         };
+        self.notes(&seen);
+        seen
+    }
+
+    /// Takes note of a request that is about to be sent.
+    pub(super) fn notes(&mut self, seen: &Seen) {
+        let request = &seen.request;
         if let Credential::Token(token) | Credential::Twice(token) = &request.credential {
             self.secrets.plant(&tokens::minted(token));
         }
-        self.model.begins(&seen);
+        self.model.begins(seen);
         self.tally.count("requests");
-        seen
     }
 
     pub(super) fn sent(&mut self, seen: Seen, stream: StreamId) {
@@ -50,6 +57,7 @@ impl World<'_> {
                 seen,
                 stream,
                 settled: None,
+                left: Left::new(),
                 within: None,
             },
         );
@@ -84,6 +92,11 @@ impl World<'_> {
 
 /// Sends a request to its worker.
 pub(super) fn sent(envoy: &mut TinyEnvoy, request: &Request) -> StreamId {
+    sent_with(envoy, request, &Left::new())
+}
+
+/// Sends a request to its worker, with what its earlier passes have left with the host.
+pub(super) fn sent_with(envoy: &mut TinyEnvoy, request: &Request, left: &Left) -> StreamId {
     let mut builder = envoy.request(&request.method, &request.path).worker(request.worker);
     builder = match &request.credential {
         Credential::Absent => builder,
@@ -93,6 +106,9 @@ pub(super) fn sent(envoy: &mut TinyEnvoy, request: &Request) -> StreamId {
     };
     for (name, value) in &request.headers {
         builder = builder.header(name, value);
+    }
+    for (name, value) in left {
+        builder = builder.property(&[&String::from_utf8_lossy(name)], value.clone());
     }
     if request.stays_open {
         return builder.open();

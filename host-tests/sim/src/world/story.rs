@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::ledger::{About, Call};
-use crate::model::{Decision, Made};
-use crate::script::{Change, Credential, Delivery, Request, Saying, Token};
+use crate::model::{Decision, Made, Note};
+use crate::script::{Again, Change, Credential, Delivery, Request, Saying, Token};
 
 /// What happens, line by line, where somebody reads it.
 #[derive(Debug, Default)]
@@ -71,6 +71,17 @@ pub(super) fn of_request(request: &Request) -> String {
         line.push_str(", which stays open");
     }
     line
+}
+
+pub(super) fn of_return(again: &Again, request: &Request, note: Option<&Note>) -> String {
+    let scoped = note.map_or("of which nothing was scoped".to_owned(), |note| {
+        format!("which configuration {} has scoped to {}", note.config, note.tenant)
+    });
+    format!(
+        "the host sends request {}, {scoped}, through the filter again: {}",
+        again.of,
+        of_request(request)
+    )
 }
 
 fn of_saying(saying: &Saying) -> String {
@@ -157,6 +168,9 @@ pub(super) fn of_decision(id: u32, decision: &Decision, waited_ms: u64) -> Strin
                 text("x-tenant-slug")
             )
         }
-        Decision::Denied(denied) => format!("request {id} is denied {when} with {} {}", denied.status, denied.code),
+        Decision::Denied(denied) => format!(
+            "request {id} is denied {when} with {} {}",
+            denied.reply.status, denied.code
+        ),
     }
 }

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use tiny_envoy::{Outcome, PeerRequest, StreamId};
+use tiny_envoy::{Callout, Outcome, PeerRequest, StreamId};
 
 use super::{World, story};
+use crate::config::{API_KEYS, TRACE};
 use crate::fault::{Fault, Rule};
 use crate::ledger::Span;
 use crate::model::{Decision, Denied, Made, Seen, Settled};
+
+/// Headers that go from the client to the upstream as they are, secrets and all.
+const OF_CLIENTS: [&[u8]; 3] = [b"authorization", b"cookie", b"traceparent"];
 
 impl World<'_> {
     /// Takes in what a step has brought about.
@@ -77,6 +81,7 @@ impl World<'_> {
             } else {
                 let callout = callouts.next().expect("the host has it too");
                 self.callouts += 1;
+                self.check_callout(&callout)?;
                 Some(Made {
                     worker: callout.worker,
                     at_ms: u64::try_from(callout.at.as_millis()).expect("a world is short"),
@@ -95,6 +100,37 @@ impl World<'_> {
         Ok(())
     }
 
+    /// A peer hears nothing of a client but where it is to be traced.
+    fn check_callout(&self, callout: &Callout) -> Result<(), Fault> {
+        let is_manager = callout.cluster == "tenant-manager";
+        for (name, value) in callout.request.headers.iter() {
+            let may_be = match name {
+                b":method" => value == b"GET",
+                b":path" | b":authority" | b":scheme" | b"accept" | b"x-envoy-internal" | b"x-forwarded-for" => true,
+                b"x-envoy-expected-rq-timeout-ms" => true,
+                b"x-api-key" => is_manager && API_KEYS.iter().any(|key| key.as_bytes() == value),
+                b"traceparent" => is_manager && value == TRACE.as_bytes(),
+                _ => false,
+            };
+            if !may_be {
+                return Rule::Integrity.broken(format!(
+                    "the callout to {} says {}: {}",
+                    callout.cluster,
+                    name.escape_ascii(),
+                    value.escape_ascii()
+                ));
+            }
+            if name != b"x-api-key" {
+                self.secrets.check("a header of a callout", value)?;
+            }
+        }
+        let is_bare = callout.request.body.is_empty() && callout.request.trailers.is_empty();
+        if !is_bare {
+            return Rule::Integrity.broken(format!("the callout to {} has a body", callout.cluster));
+        }
+        Ok(())
+    }
+
     /// What has come of a request, if anything.
     fn decision(&self, id: u32) -> Result<Option<Decision>, Fault> {
         let live = &self.live[&id];
@@ -102,7 +138,8 @@ impl World<'_> {
         Ok(match self.envoy.outcome(live.stream) {
             Outcome::Replied(reply) => {
                 // What was forwarded when the VM died is answered by Envoy in the end.
-                if upstream.is_some() && self.is_alive(&live.seen) {
+                let is_broken_off = self.model.may_be_broken_off(&live.seen);
+                if upstream.is_some() && self.is_alive(&live.seen) && !is_broken_off {
                     return Rule::Answered.broken(format!("request {id} was forwarded and then answered: {reply:?}"));
                 }
                 self.secrets.check("the body of a reply", &reply.body)?;
@@ -111,10 +148,8 @@ impl World<'_> {
                     self.secrets.check("a header of a reply", value)?;
                 }
                 let code = reply.details.strip_prefix("tenantgate_").unwrap_or(&reply.details);
-                Some(Decision::Denied(Denied {
-                    code: code.to_owned(),
-                    status: reply.status,
-                }))
+                let code = code.to_owned();
+                Some(Decision::Denied(Denied { code, reply }))
             }
             Outcome::Gone => None,
             Outcome::Forwarded(sent) => Some(Decision::Forwarded(sent)),
@@ -151,6 +186,9 @@ impl World<'_> {
             }
             Decision::Denied(denied) => {
                 self.tally.count(&format!("denied: {}", denied.code));
+                if denied.reply.grpc_status.is_some() {
+                    self.tally.count("denied as gRPC");
+                }
                 if waited_ms > 0 {
                     self.tally.count("denied after waiting");
                 }
@@ -214,6 +252,9 @@ impl World<'_> {
                     self.open.push(id);
                 }
                 Outcome::Replied(_) if !self.is_alive(&live.seen) => {}
+                Outcome::Replied(_) if self.model.may_be_broken_off(&live.seen) => {
+                    self.tally.count("broken off, since trailers cannot be edited");
+                }
                 Outcome::Replied(reply) => {
                     return Rule::Answered.broken(format!("request {id} was forwarded and then answered: {reply:?}"));
                 }
@@ -235,7 +276,8 @@ impl World<'_> {
     fn check_upstream_secrets(&self, sent: &PeerRequest) -> Result<(), Fault> {
         for (name, value) in sent.headers.iter() {
             self.secrets.check("the name of a header of the upstream", name)?;
-            if name != b"authorization" {
+            // What the client has said for the upstream to hear.
+            if !OF_CLIENTS.contains(&name) {
                 self.secrets.check("a header of the upstream", value)?;
             }
         }
