@@ -7,6 +7,7 @@ mod phase;
 mod redirects;
 mod requests;
 mod setup;
+mod strangers;
 mod together;
 
 use fastrand::Rng;

@@ -129,6 +129,7 @@ impl Phase {
             Self::Slow if n.is_multiple_of(10) => generator.slowness(),
             Self::Moody if generator.happens(10) => generator.mood(),
             Self::ApiKeys if generator.happens(4) => generator.api_keys(),
+            Self::Rotation if n == 0 && generator.happens(15) => generator.strangers(),
             Self::Rotation if generator.happens(5) => generator.rotation(),
             Self::Events if generator.happens(20) => {
                 if generator.happens(30) {

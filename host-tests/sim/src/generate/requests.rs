@@ -188,7 +188,7 @@ impl Generator {
     }
 
     /// A good token, unless it is over.
-    fn token(&mut self, tenant: &str) -> Token {
+    pub(super) fn token(&mut self, tenant: &str) -> Token {
         let may_be_remote = tenant == REMOTE_TENANT || tenant.starts_with(REMOTE_PREFIX);
         let has_remote = self.setup.configs[0].remote.is_some();
         let issuer = if has_remote && may_be_remote && self.happens(60) {

@@ -189,6 +189,7 @@ impl Model {
             lookup.is_retry = self.retries(&lookup);
             if !lookup.is_retry {
                 self.check_call(&lookup)?;
+                self.check_background(&lookup)?;
                 lookup.permit = self.breaker.enter(&knobs, made.at_ms).or_else(|why| {
                     Rule::Calls.broken(format!(
                         "worker {} asks about `{tenant}` at {} ms, though {why}",

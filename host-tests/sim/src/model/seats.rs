@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::knowledge::Lookup;
 use super::{Model, Seen};
 use crate::fault::{Fault, Rule};
 
 /// Most requests of a worker that wait for keys.
 const KEY_SEATS: usize = 256;
+/// Most lookups of a worker that are under way though no request waits for them.
+const BACKGROUND_SEATS: usize = 4;
 
 impl Model {
     /// Of those about whom it has not been decided no more wait than there are places for them.
@@ -42,15 +45,47 @@ impl Model {
                 )?;
             }
             for (config, many) in for_keys {
+                let for_tenants = if self.has_keys(*worker) { most(config) } else { 0 };
                 check(
                     *worker,
                     "requests whose keys are fetched",
                     many,
-                    KEY_SEATS + most(config),
+                    KEY_SEATS + for_tenants,
                 )?;
             }
         }
         Ok(())
+    }
+
+    /// Whether a set of keys has ever come to this VM.
+    fn has_keys(&self, worker: usize) -> bool {
+        let fetches = self.knowledge.fetches.get(&worker).into_iter().flatten();
+        fetches
+            .filter(|fetch| fetch.life == self.lives[worker])
+            .any(|fetch| fetch.set.is_some() && fetch.delivered.is_some())
+    }
+
+    /// A worker begins to ask about a tenant. Those about whom nobody has asked it yet it asks in turn.
+    ///
+    /// # Errors
+    /// Where it asks about too many of them at once.
+    pub(super) fn check_background(&self, new: &Lookup) -> Result<(), Fault> {
+        if self.named.contains(&new.tenant) || self.has_updated() {
+            return Ok(());
+        }
+        let is_unasked = |other: &&Lookup| {
+            let is_under_way = other.delivered.is_none() && !other.is_lost && other.ends_ms > new.asked_ms;
+            let is_same_vm = other.worker == new.worker && other.life == new.life;
+            is_under_way && is_same_vm && !self.named.contains(&other.tenant)
+        };
+        let many = self.knowledge.lookups.values().filter(is_unasked).count() + 1;
+        if many <= BACKGROUND_SEATS {
+            return Ok(());
+        }
+        Rule::Calls.broken(format!(
+            "worker {} asks about {many} tenants at once, about whom nobody has asked it: {BACKGROUND_SEATS} at most",
+            new.worker.unwrap_or_default()
+        ))
     }
 
     /// Whether somebody has been told something since he came, so that he may be about to go on.
