@@ -120,6 +120,10 @@ pub fn text(knobs: &Knobs) -> String {
     if let Some(seconds) = knobs.discovery_s {
         config["tenant_manager"]["discovery"] = json!({ "path": LIST_PATH, "interval_seconds": seconds });
     }
+    if knobs.reports {
+        config["enforcement"] = json!("report");
+        config["scope"]["properties"] = json!(true);
+    }
     expanded(&config).to_string()
 }
 

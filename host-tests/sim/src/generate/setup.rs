@@ -37,6 +37,7 @@ pub(super) fn any(rng: &mut Rng) -> (Setup, Vec<String>) {
     other.remembered_tokens = other.remembered_tokens.max(1) * 2;
     configs.push(other.clone());
     other.ttl_s += 1;
+    other.reports ^= rng.u8(..) < 40;
     configs.push(other);
     let setup = Setup {
         host_seed: rng.u64(..),
@@ -112,5 +113,6 @@ fn knobs(rng: &mut Rng) -> Knobs {
         discovery_s: (rng.u8(..) < 30).then(|| *choice(rng, &[2, 5, 20])),
         required_key: rng.u8(..) < 20,
         cuts_streams: rng.bool(),
+        reports: rng.u8(..) < 25,
     }
 }

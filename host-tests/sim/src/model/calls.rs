@@ -81,12 +81,13 @@ impl Model {
                     } else {
                         ends_ms
                     };
-                    let (has_updated, life) = (self.has_updated(), self.lives[made.worker]);
+                    let (is_mixed, life) = (self.is_mixed, self.lives[made.worker]);
                     let fetches = self.knowledge.fetches.entry(made.worker).or_default();
                     let is_under_way = |fetch: &Fetch| {
-                        !fetch.is_lost && fetch.life == life && fetch.delivered.is_none() && fetch.ends_ms > made.at_ms
+                        let may_be_dead = fetch.is_lost || fetch.may_be_dropped;
+                        !may_be_dead && fetch.life == life && fetch.delivered.is_none() && fetch.ends_ms > made.at_ms
                     };
-                    if !has_updated && fetches.iter().any(is_under_way) {
+                    if !is_mixed && fetches.iter().any(is_under_way) {
                         return Rule::Calls.broken(format!(
                             "worker {} fetches keys at {} ms, though it does so already: one fetch per worker",
                             made.worker, made.at_ms
@@ -100,6 +101,7 @@ impl Model {
                         set,
                         delivered: None,
                         is_lost: false,
+                        may_be_dropped: false,
                     });
                 }
                 Ok(())
@@ -175,6 +177,7 @@ impl Model {
             meaning: Meaning::Ill,
             delivered: Some(asked),
             is_lost: false,
+            may_be_dropped: false,
             is_retry: false,
             is_retried: false,
             permit: Permit::Unclear,
@@ -239,12 +242,12 @@ impl Model {
                 new.asked_ms
             )
         };
-        if self.has_updated() {
+        if self.is_mixed {
             // Whether the old configuration asks or the new one cannot be told.
             return Ok(());
         }
         for other in self.knowledge.about(&new.tenant).filter(|other| !other.is_lost) {
-            let is_under_way = other.delivered.is_none() && other.ends_ms > new.asked_ms;
+            let is_under_way = !other.may_be_dropped && other.delivered.is_none() && other.ends_ms > new.asked_ms;
             let is_same_vm = other.worker == new.worker && other.life == new.life;
             if is_under_way && is_same_vm {
                 return Rule::Calls.broken(format!(
@@ -302,6 +305,7 @@ impl Model {
         }
         let refresh = self.knowledge.about(&new.tenant).find(|other| {
             !other.is_lost
+                && !other.may_be_dropped
                 && other.delivered.is_none()
                 && other.asked_ms < new.asked_ms
                 && other.asked_ms > known.ends_ms

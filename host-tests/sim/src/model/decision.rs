@@ -6,8 +6,8 @@ use super::evidence::longest_ttl_ms;
 use super::keys::{Place, is_rejected, place};
 use super::knowledge::{Effect, Lookup, Meaning};
 use super::passes::{Pass, is_outside};
-use super::upstream::{check_head, check_public, check_trailers};
-use super::{Decision, Denied, Model, Seen, Settled};
+use super::upstream::{check_bare, check_head, check_public, check_trailers};
+use super::{Decision, Model, Seen, Settled};
 use crate::fault::{Fault, Rule};
 use crate::peers;
 
@@ -18,7 +18,14 @@ impl Model {
             Decision::Forwarded(sent) => self.judge_forwarded(settled, sent),
             Decision::Denied(denied) => {
                 self.check_reply(settled, denied)?;
-                self.judge_denied(settled, denied)
+                if self.reports(&settled.seen) && denied.code != "INTERNAL_ERROR" {
+                    return self.unexpected(settled, &denied.code, "nobody is denied where it is only reported");
+                }
+                self.judge_denied(settled, &denied.code)
+            }
+            Decision::Reported(sent, code) => {
+                check_bare(&settled.seen.request, sent)?;
+                self.judge_denied(settled, code)
             }
         }
     }
@@ -213,9 +220,8 @@ impl Model {
         Ok(())
     }
 
-    fn judge_denied(&mut self, settled: &Settled, denied: &Denied) -> Result<(), Fault> {
+    fn judge_denied(&mut self, settled: &Settled, code: &str) -> Result<(), Fault> {
         let request = settled.seen.request.clone();
-        let code = denied.code.as_str();
         if code == "INTERNAL_ERROR" && self.may_be_stuck(settled) {
             self.may_have_counted(settled);
             return Ok(());
@@ -223,7 +229,7 @@ impl Model {
         let module = match place(&request.method, &request.path) {
             Place::Events => return Ok(()),
             Place::Hazardous if code == "PATH_REJECTED" => return Ok(()),
-            Place::Hazardous | Place::Public => return self.unexpected(settled, denied, "of its path"),
+            Place::Hazardous | Place::Public => return self.unexpected(settled, code, "of its path"),
             Place::Module(module) => module,
         };
         let pass = self.pass(&settled.seen);
@@ -231,7 +237,7 @@ impl Model {
             return if code == "KEY_REJECTED" {
                 Ok(())
             } else {
-                self.unexpected(settled, denied, "nobody knows who has scoped its keys")
+                self.unexpected(settled, code, "nobody knows who has scoped its keys")
             };
         }
         let verdict = self.verdict(settled);
@@ -239,7 +245,7 @@ impl Model {
             return Ok(());
         }
         let Some(tenant) = verdict.tenant else {
-            return self.unexpected(settled, denied, "its credential does not hold");
+            return self.unexpected(settled, code, "its credential does not hold");
         };
         let knobs = self.knobs(settled.seen.config).clone();
         let may_be = match code {
@@ -272,14 +278,14 @@ impl Model {
             "its token is good, and nothing that is known of `{tenant}` says so: the Tenant Manager {}",
             self.last_words(&tenant)
         );
-        self.unexpected(settled, denied, &about)
+        self.unexpected(settled, code, &about)
     }
 
-    fn unexpected(&self, settled: &Settled, denied: &Denied, why: &str) -> Result<(), Fault> {
+    fn unexpected(&self, settled: &Settled, code: &str, why: &str) -> Result<(), Fault> {
         let request = &settled.seen.request;
         Rule::Decision.broken(format!(
-            "request {} ({} {}) was denied at {} ms with {} {}, though {why}",
-            request.id, request.method, request.path, settled.decided_ms, denied.reply.status, denied.code
+            "request {} ({} {}) was denied at {} ms with {code}, though {why}",
+            request.id, request.method, request.path, settled.decided_ms
         ))
     }
 

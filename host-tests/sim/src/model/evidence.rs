@@ -120,7 +120,7 @@ impl Model {
             };
             event.effect == Effect::Refuse
                 && !decided.is_before(event.span)
-                && seen.begun_ms < event.at_ms + event.for_ms + fallback_ms
+                && seen.begun_ms < event.at_ms + event.for_most_ms + fallback_ms
                 && !is_lifted()
         })
     }

@@ -36,6 +36,8 @@ pub(crate) struct Lookup {
     pub(crate) is_retry: bool,
     /// It was asked again with the other API key.
     pub(crate) is_retried: bool,
+    /// Old configurations have gone while it was under way, whoever had asked.
+    pub(crate) may_be_dropped: bool,
     /// As what the circuit breaker let it through.
     pub(crate) permit: super::breaker::Permit,
 }
@@ -131,8 +133,10 @@ pub(crate) struct Applied {
     pub(crate) span: Span,
     /// When it was acknowledged.
     pub(crate) at_ms: u64,
-    /// How long a refusal holds.
+    /// How long a refusal holds at least.
     pub(crate) for_ms: u64,
+    /// How long at most.
+    pub(crate) for_most_ms: u64,
 }
 
 /// A fetch of keys.
@@ -148,6 +152,8 @@ pub(crate) struct Fetch {
     pub(crate) delivered: Option<Span>,
     /// Its VM has died before.
     pub(crate) is_lost: bool,
+    /// Old configurations have gone while it was under way, whoever had asked.
+    pub(crate) may_be_dropped: bool,
 }
 
 /// Everything that was learned.

@@ -32,8 +32,16 @@ impl World<'_> {
             return Ok(());
         };
         let mut left = live.left.clone();
-        left.extend(self.envoy.all_filter_state(live.stream));
-        let note = self.model.leaves_behind(settled);
+        let mut state = self.envoy.all_filter_state(live.stream);
+        let decision = state.remove(&b"tenant_decision"[..]).unwrap_or_default();
+        // What is told to others ends with the pass.
+        state.retain(|name, _| name != b"tenant_id" && name != b"tenant_module");
+        left.extend(state);
+        let note = if decision.starts_with(b"would_deny") {
+            live.seen.note.clone()
+        } else {
+            self.model.leaves_behind(settled)
+        };
         if left.keys().any(|name| name != NOTE) || left.contains_key(NOTE) != note.is_some() {
             return Rule::Identity.broken(format!(
                 "request {} was forwarded and has left {left:?} with the host, where {note:?} is what it should",
@@ -47,11 +55,13 @@ impl World<'_> {
         if note.is_some() {
             self.tally.count("internal redirects of what was scoped");
         }
+        let (config, number) = self.serves(request.worker);
         let begun = self.ledger.tick();
         let seen = Seen {
             note,
             life: self.model.life(request.worker),
-            config: self.model.config,
+            config,
+            number,
             begun: crate::ledger::Span { from: begun, to: begun },
             begun_ms: self.now_ms(),
             is_in_burst: false,

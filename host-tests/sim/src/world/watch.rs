@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tiny_envoy::{Callout, Outcome, PeerRequest};
 
-use super::{World, story};
+use super::{Live, World, story};
 use crate::config::{API_KEYS, TRACE};
 use crate::fault::{Fault, Rule};
 use crate::ledger::Span;
@@ -37,8 +37,8 @@ impl World<'_> {
         // Who was let in may be why another was not.
         decided.sort_by_key(|(_, decision)| match decision {
             Decision::Forwarded(_) => 0,
-            Decision::Denied(denied) if denied.code == "KEY_REJECTED" => 1,
-            Decision::Denied(_) => 2,
+            Decision::Denied(Denied { code, .. }) | Decision::Reported(_, code) if code == "KEY_REJECTED" => 1,
+            Decision::Denied(_) | Decision::Reported(..) => 2,
         });
         for (id, decision) in &decided {
             self.settles(*id, decision, span)?;
@@ -148,9 +148,39 @@ impl World<'_> {
                 Some(Decision::Denied(Denied { code, reply }))
             }
             Outcome::Gone => None,
-            Outcome::Forwarded(sent) => Some(Decision::Forwarded(sent)),
-            Outcome::Pending => upstream.map(Decision::Forwarded),
+            Outcome::Forwarded(sent) => Some(self.let_go(live, sent)?),
+            Outcome::Pending => upstream.map(|sent| self.let_go(live, sent)).transpose()?,
         })
+    }
+
+    /// As what a request was let go: others are told where it is only reported.
+    fn let_go(&self, live: &Live, sent: PeerRequest) -> Result<Decision, Fault> {
+        if !self.model.reports(&live.seen) {
+            return Ok(Decision::Forwarded(sent));
+        }
+        let told = |name| {
+            let value = self.envoy.filter_state(live.stream, name);
+            value.map(|value| String::from_utf8_lossy(&value).into_owned())
+        };
+        let decision = told("tenant_decision").unwrap_or_default();
+        if let Some(code) = decision.strip_prefix("would_deny:") {
+            return Ok(Decision::Reported(sent, code.to_owned()));
+        }
+        let tenant = sent.headers.text("x-tenant-id");
+        let is_right = match decision.as_str() {
+            "allowed" | "unverified" => tenant.is_some() && told("tenant_id") == tenant,
+            "public" => tenant.is_none() && told("tenant_id").is_none(),
+            _ => false,
+        };
+        if is_right {
+            Ok(Decision::Forwarded(sent))
+        } else {
+            Rule::Decision.broken(format!(
+                "request {} was forwarded as {tenant:?}, and others are told {decision:?} of {:?}",
+                live.seen.request.id,
+                told("tenant_id")
+            ))
+        }
     }
 
     fn settles(&mut self, id: u32, decision: &Decision, span: Span) -> Result<(), Fault> {
@@ -175,6 +205,12 @@ impl World<'_> {
                 } else {
                     "forwarded at once"
                 });
+                self.check_upstream_secrets(sent)?;
+                self.open.push(id);
+            }
+            Decision::Reported(sent, code) => {
+                self.tally.count("forwarded, though they would be denied");
+                self.tally.count(&format!("would be denied: {code}"));
                 self.check_upstream_secrets(sent)?;
                 self.open.push(id);
             }
