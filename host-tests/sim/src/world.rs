@@ -71,6 +71,8 @@ struct Live {
     seen: Seen,
     stream: StreamId,
     settled: Option<Settled>,
+    /// It was let go without its tenant, since it would have been denied.
+    is_bare: bool,
     /// What its passes have left with the host, by name.
     left: Left,
     /// Where it is known better than from the step in which it was seen: when it was decided.
@@ -141,6 +143,7 @@ impl<'a> World<'a> {
             .cluster("tenant-manager", move |request: &PeerRequest| {
                 peers::manager(&manager, request)
             })
+            .upstream(peers::upstream)
             .cluster("idp", move |request: &PeerRequest| {
                 peers::identity_provider(&provider, request)
             })

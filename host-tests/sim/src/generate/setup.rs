@@ -62,6 +62,15 @@ fn choice<'a, T>(rng: &mut Rng, all: &'a [T]) -> &'a T {
     &all[rng.usize(..all.len())]
 }
 
+/// A record in schema mode; the schemas are good ones and others.
+pub(super) fn in_schema(rng: &mut Rng) -> Answer {
+    let schema = *choice(rng, &["tenant_7", "tenant_7", "_x", "A", "", "7up", "a b", "a-b"]);
+    Answer::Schema(
+        vec![DEFAULT_MODULE.to_owned(), ROUTED_MODULE.to_owned()],
+        schema.to_owned(),
+    )
+}
+
 fn saying(rng: &mut Rng) -> Saying {
     let answer = match rng.u8(0..20) {
         0 => Answer::Refused(Some("suspended".to_owned())),
@@ -69,6 +78,7 @@ fn saying(rng: &mut Rng) -> Saying {
         2 => Answer::Unknown,
         3 => Answer::Unprovisioned,
         4 => Answer::Active(vec![DEFAULT_MODULE.to_owned()]),
+        5 | 6 => in_schema(rng),
         _ => Answer::Active(vec![DEFAULT_MODULE.to_owned(), ROUTED_MODULE.to_owned()]),
     };
     Saying {
@@ -114,5 +124,6 @@ fn knobs(rng: &mut Rng) -> Knobs {
         required_key: rng.u8(..) < 20,
         cuts_streams: rng.bool(),
         reports: rng.u8(..) < 25,
+        guards: rng.bool(),
     }
 }

@@ -116,7 +116,7 @@ impl Model {
                 let permit = self.breaker.enter(&knobs, made.at_ms).unwrap_or(Permit::Unclear);
                 let is_late = call.delay_ms >= made.timeout_ms;
                 let meaning = match (list, is_late) {
-                    (Some(_), false) => Meaning::Record(Vec::new()),
+                    (Some(_), false) => Meaning::Record(Vec::new(), None),
                     _ => Meaning::Rejected,
                 };
                 self.breaker.blur(made.at_ms);
@@ -284,7 +284,7 @@ impl Model {
     /// What the node knows for sure needs no asking.
     fn check_against_record(&self, new: &Lookup, known: &Lookup, who: &impl Fn() -> String) -> Result<(), Fault> {
         let knobs = &self.configs[self.config];
-        let is_record = matches!(known.meaning, Meaning::Record(_));
+        let is_record = matches!(known.meaning, Meaning::Record(..));
         let is_known = known.delivered.is_some_and(|span| span.is_before(new.asked)) && known.ends_ms < new.asked_ms;
         let fresh_ms = known.ends_ms + shortest_ttl_ms(knobs);
         let stale_ms = fresh_ms + knobs.stale_s * 1_000;

@@ -4,7 +4,7 @@ use tiny_envoy::PeerRequest;
 
 use super::evidence::longest_ttl_ms;
 use super::keys::{Place, is_rejected, place};
-use super::knowledge::{Effect, Lookup, Meaning};
+use super::knowledge::{Effect, Lookup, Meaning, is_schema};
 use super::passes::{Pass, is_outside};
 use super::upstream::{check_bare, check_head, check_public, check_trailers};
 use super::{Decision, Model, Seen, Settled};
@@ -72,7 +72,14 @@ impl Model {
         match &slug {
             Some(slug) => {
                 owned.push(("x-tenant-slug", slug.clone()));
-                owned.push(("x-tenant-isolation-mode", "isolated".to_owned()));
+                let call = peers::call_of(slug).and_then(|call| self.knowledge.lookups.get(&call));
+                let schema = call.and_then(|lookup| match &lookup.meaning {
+                    Meaning::Record(_, schema) => schema.clone(),
+                    _ => None,
+                });
+                let mode = if schema.is_some() { "schema" } else { "isolated" };
+                owned.push(("x-tenant-isolation-mode", mode.to_owned()));
+                owned.extend(schema.map(|schema| ("x-tenant-schema", schema)));
             }
             None => owned.push(("x-tenant-resolution", "unverified".to_owned())),
         }
@@ -149,7 +156,7 @@ impl Model {
                 "request {id} of `{tenant}` was forwarded by `{slug}`, no record of it"
             ));
         };
-        let Meaning::Record(modules) = &lookup.meaning else {
+        let Meaning::Record(modules, schema) = &lookup.meaning else {
             return Rule::Decision.broken(format!(
                 "request {id} of `{tenant}` was forwarded by `{slug}`, which is {:?}",
                 lookup.meaning
@@ -161,6 +168,11 @@ impl Model {
         if !modules.iter().any(|granted| granted == module) {
             return Rule::Decision.broken(format!(
                 "request {id} of `{tenant}` was forwarded to `{module}`, which `{slug}` does not list: {modules:?}"
+            ));
+        }
+        if schema.as_deref().is_some_and(|schema| !is_schema(schema)) {
+            return Rule::Decision.broken(format!(
+                "request {id} of `{tenant}` was forwarded by `{slug}`, whose schema is {schema:?}"
             ));
         }
         if self.knowledge.is_void(lookup, settled.decided) {
@@ -261,7 +273,13 @@ impl Model {
             "TENANT_ACCESS_DENIED" => self.may_be_told(&tenant, settled, &Meaning::Denied),
             "TENANT_NOT_FOUND" => self.may_be_told(&tenant, settled, &Meaning::Unknown),
             "TENANT_NOT_PROVISIONED" => self.may_be_told(&tenant, settled, &Meaning::Unprovisioned),
-            "SERVICE_NOT_CONFIGURED" => self.may_lack(&tenant, settled, module),
+            "SERVICE_NOT_CONFIGURED" => self.may_say(&tenant, settled, |modules, _| {
+                !modules.iter().any(|granted| granted == module)
+            }),
+            "TENANT_SCHEMA_INVALID" => self.may_say(&tenant, settled, |modules, schema| {
+                let is_granted = modules.iter().any(|granted| granted == module);
+                is_granted && schema.is_some_and(|schema| !is_schema(schema))
+            }),
             "TENANT_RATE_LIMITED" => knobs.rate.filter(|_| pass == Pass::First).is_some_and(|rate| {
                 let slack = self.workers as u64;
                 settled.seen.is_in_burst || self.buckets.may_be_empty(rate, &tenant, settled.decided_ms, slack)

@@ -45,8 +45,8 @@ pub(crate) struct Lookup {
 /// What an answer means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Meaning {
-    /// A record of an active tenant with these modules.
-    Record(Vec<String>),
+    /// A record of an active tenant with these modules, in a schema or not.
+    Record(Vec<String>, Option<String>),
     /// A record of one that is not.
     Inactive,
     /// 403 with a status.
@@ -74,7 +74,8 @@ impl Meaning {
             return Self::Ill;
         }
         match answer {
-            Answer::Active(modules) => Self::Record(modules.clone()),
+            Answer::Active(modules) => Self::Record(modules.clone(), None),
+            Answer::Schema(modules, schema) => Self::Record(modules.clone(), Some(schema.clone())),
             Answer::Inactive(_) => Self::Inactive,
             Answer::Refused(Some(status)) if !status.is_empty() && status != "active" => Self::Refused,
             Answer::Refused(_) => Self::Denied,
@@ -109,6 +110,13 @@ impl Meaning {
             Self::Ill | Self::Unauthorized | Self::Throttled(_) | Self::Rejected
         )
     }
+}
+
+/// Whether a schema can be used.
+pub(crate) fn is_schema(text: &str) -> bool {
+    let begins = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let may_be = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    begins && text.len() <= 63 && text.chars().all(may_be)
 }
 
 /// What an event has done to a tenant.

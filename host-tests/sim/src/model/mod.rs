@@ -14,6 +14,7 @@ mod knowledge;
 mod passes;
 mod rate;
 mod reply;
+mod response;
 mod streams;
 mod token;
 mod upstream;

@@ -11,6 +11,9 @@ use crate::script::{Again, Edit, Request};
 /// What the filter leaves with a request that it has scoped.
 const NOTE: &[u8] = b"tenantgate_pass";
 
+/// What others are told, where it is only reported.
+const TOLD: [&[u8]; 3] = [b"tenant_decision", b"tenant_id", b"tenant_module"];
+
 impl Edit {
     /// The hostcall that does it.
     pub(super) fn hostcall(self) -> &'static str {
@@ -33,11 +36,10 @@ impl World<'_> {
         };
         let mut left = live.left.clone();
         let mut state = self.envoy.all_filter_state(live.stream);
-        let decision = state.remove(&b"tenant_decision"[..]).unwrap_or_default();
         // What is told to others ends with the pass.
-        state.retain(|name, _| name != b"tenant_id" && name != b"tenant_module");
+        state.retain(|name, _| !TOLD.contains(&name.as_slice()));
         left.extend(state);
-        let note = if decision.starts_with(b"would_deny") {
+        let note = if live.is_bare {
             live.seen.note.clone()
         } else {
             self.model.leaves_behind(settled)

@@ -59,6 +59,7 @@ impl World<'_> {
                 seen,
                 stream,
                 settled: None,
+                is_bare: false,
                 left: Left::new(),
                 within: None,
             },

@@ -10,6 +10,9 @@ use crate::fault::{Fault, Rule};
 use crate::ledger::Span;
 use crate::model::{Decision, Denied, Made, Seen, Settled};
 
+/// What Envoy says of a response that was withheld.
+const WITHHELD: &str = "tenantgate_TENANT_LEAK_BLOCKED";
+
 /// Headers that go from the client to the upstream as they are, secrets and all.
 const OF_CLIENTS: [&[u8]; 3] = [b"authorization", b"cookie", b"traceparent"];
 
@@ -132,6 +135,10 @@ impl World<'_> {
         let live = &self.live[&id];
         let upstream = self.envoy.upstream_saw(live.stream);
         Ok(match self.envoy.outcome(live.stream) {
+            // That concerns the response.
+            Outcome::Replied(reply) if upstream.is_some() && reply.details == WITHHELD => {
+                upstream.map(|sent| self.let_go(live, sent)).transpose()?
+            }
             Outcome::Replied(reply) => {
                 // What was forwarded when the VM died is answered by Envoy in the end.
                 let is_broken_off = self.model.may_be_broken_off(&live.seen);
@@ -163,12 +170,16 @@ impl World<'_> {
             value.map(|value| String::from_utf8_lossy(&value).into_owned())
         };
         let decision = told("tenant_decision").unwrap_or_default();
-        if let Some(code) = decision.strip_prefix("would_deny:") {
+        let code = decision.strip_prefix("would_deny:");
+        if let Some(code) = code.filter(|code| *code != "TENANT_LEAK_BLOCKED") {
             return Ok(Decision::Reported(sent, code.to_owned()));
         }
         let tenant = sent.headers.text("x-tenant-id");
         let is_right = match decision.as_str() {
-            "allowed" | "unverified" => tenant.is_some() && told("tenant_id") == tenant,
+            // The last is said of the response that has come since.
+            "allowed" | "unverified" | "would_deny:TENANT_LEAK_BLOCKED" => {
+                tenant.is_some() && told("tenant_id") == tenant
+            }
             "public" => tenant.is_none() && told("tenant_id").is_none(),
             _ => false,
         };
@@ -196,6 +207,7 @@ impl World<'_> {
             decided_ms: now_ms,
         };
         live.settled = Some(settled.clone());
+        live.is_bare = matches!(decision, Decision::Reported(..));
         self.story
             .tell(self.envoy.elapsed(), || story::of_decision(id, decision, waited_ms));
         match decision {
@@ -255,6 +267,19 @@ impl World<'_> {
                             sent.body.len()
                         ));
                     }
+                    match self.envoy.response(live.stream) {
+                        Some(_) if !self.is_alive(&live.seen) => {}
+                        Some(response) => {
+                            self.tally.count("responses");
+                            let said = self.model.judge_response(settled, live.is_bare, &response)?;
+                            if let Some(what) = said {
+                                self.tally.count(what);
+                            }
+                        }
+                        // The upstream has not answered yet.
+                        None if !self.envoy.is_finished(live.stream) => self.open.push(id),
+                        None => {}
+                    }
                 }
                 Outcome::Pending => {
                     let settled = live.settled.as_ref().expect("it was decided before");
@@ -269,6 +294,14 @@ impl World<'_> {
                     self.open.push(id);
                 }
                 Outcome::Replied(_) if !self.is_alive(&live.seen) => {}
+                Outcome::Replied(reply) if reply.details == WITHHELD => {
+                    let settled = live.settled.as_ref().expect("it was decided before");
+                    self.tally.count("responses withheld");
+                    self.secrets.check("what is said instead of a response", &reply.body)?;
+                    let code = "TENANT_LEAK_BLOCKED".to_owned();
+                    self.model
+                        .judge_withheld(settled, live.is_bare, &Denied { code, reply })?;
+                }
                 Outcome::Replied(_) if self.model.may_be_broken_off(&live.seen) => {
                     self.tally.count("broken off, since trailers cannot be edited");
                 }
