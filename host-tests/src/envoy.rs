@@ -441,6 +441,12 @@ impl TinyEnvoy {
         self.node.lock().stream(stream).hostcalls.all()
     }
 
+    /// How often the plugin has let the request of a stream go on by `proxy_continue_stream`, or answered it, from
+    /// whichever callback. More than once is a fault that Envoy mostly passes over.
+    pub fn releases(&self, stream: StreamId) -> u32 {
+        self.node.lock().stream(stream).releases
+    }
+
     /// The Wasm instructions that the callbacks of one stream took, as wasmtime counts fuel.
     pub fn fuel_of(&self, stream: StreamId) -> u64 {
         self.node.lock().stream(stream).fuel

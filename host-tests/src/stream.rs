@@ -203,6 +203,8 @@ pub(crate) struct Stream {
     pub(crate) next_pass: Option<StreamId>,
     pub(crate) hostcalls: Tally,
     pub(crate) fuel: u64,
+    /// How often the plugin has said that its request goes on, or has answered it.
+    pub(crate) releases: u32,
 }
 
 /// What of a local reply is not on the wire.
@@ -234,6 +236,7 @@ impl Stream {
             next_pass: None,
             hostcalls: Tally::default(),
             fuel: 0,
+            releases: 0,
         }
     }
 

@@ -100,7 +100,7 @@ pub fn text(knobs: &Knobs) -> String {
         "scope": {
             "emit": {
                 "tenant_id": "x-tenant-id", "slug": "x-tenant-slug", "isolation_mode": "x-tenant-isolation-mode",
-                "module": "x-tenant-module",
+                "module": "x-tenant-module", "schema": "x-tenant-schema",
             },
             "headers": [
                 { "name": "x-routing-key", "kind": "routing_key" },
@@ -119,6 +119,16 @@ pub fn text(knobs: &Knobs) -> String {
     }
     if let Some(seconds) = knobs.discovery_s {
         config["tenant_manager"]["discovery"] = json!({ "path": LIST_PATH, "interval_seconds": seconds });
+    }
+    if knobs.guards {
+        config["scope"]["response"] = json!([
+            { "name": "x-storage-key", "kind": "storage_key" },
+            { "name": "x-redis-key", "kind": "redis_key" },
+        ]);
+    }
+    if knobs.reports {
+        config["enforcement"] = json!("report");
+        config["scope"]["properties"] = json!(true);
     }
     expanded(&config).to_string()
 }

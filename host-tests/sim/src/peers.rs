@@ -71,7 +71,9 @@ pub fn manager(ledger: &Ledger, request: &PeerRequest) -> tiny_envoy::Answer {
         if !is_let_in && !saying.answer.is_no_answer() {
             saying.answer = Answer::Status(401);
         }
-        let active = |(id, saying): (&String, &Saying)| matches!(saying.answer, Answer::Active(_)).then(|| id.clone());
+        let active = |(id, saying): (&String, &Saying)| {
+            matches!(saying.answer, Answer::Active(_) | Answer::Schema(..)).then(|| id.clone())
+        };
         let is_given = matches!(saying.answer, Answer::Active(_));
         let list = is_given.then(|| book.tenants.iter().filter_map(active).collect());
         (About::List(list), saying)
@@ -114,15 +116,19 @@ impl Answer {
     }
 }
 
-fn record(tenant: &str, number: usize, modules: &[String], status: &str) -> Value {
-    let database = json!({ "postgresql": { "host": "db", "username": "u", "password": PASSWORD } });
+/// A record of a tenant whose modules are in this schema, or in databases of their own.
+fn record(tenant: &str, number: usize, modules: &[String], schema: Option<&str>) -> Value {
+    let mut database = json!({ "postgresql": { "host": "db", "username": "u", "password": PASSWORD } });
+    if let Some(schema) = schema {
+        database["postgresql"]["schema"] = json!(schema);
+    }
     let databases: serde_json::Map<_, _> = modules
         .iter()
         .map(|module| (module.clone(), database.clone()))
         .collect();
     json!({
-        "id": tenant, "tenantSlug": slug(number), "tenantName": tenant, "service": SERVICE, "status": status,
-        "isolationMode": "isolated", "databases": databases,
+        "id": tenant, "tenantSlug": slug(number), "tenantName": tenant, "service": SERVICE, "status": "active",
+        "isolationMode": if schema.is_some() { "schema" } else { "isolated" }, "databases": databases,
         "messaging": { "rabbitmq": { "host": "mq", "vhost": "v", "password": PASSWORD } },
     })
 }
@@ -132,19 +138,21 @@ fn said(tenant: &str, answer: &Answer, number: usize) -> tiny_envoy::Answer {
     let json = |status, body: Value| tiny_envoy::Answer::json(status, body.to_string());
     let text = json!({ "code": "X", "error": MANAGER_TEXT });
     match answer {
-        Answer::Active(modules) => json(200, record(tenant, number, modules, "active")),
-        Answer::Inactive(status) => json(200, record(tenant, number, &["onboarding".to_owned()], status)),
-        Answer::OfOther => json(
-            200,
-            record("somebody-else", number, &["onboarding".to_owned()], "active"),
-        ),
+        Answer::Active(modules) => json(200, record(tenant, number, modules, None)),
+        Answer::Schema(modules, schema) => json(200, record(tenant, number, modules, Some(schema))),
+        Answer::Inactive(status) => {
+            let mut record = record(tenant, number, &["onboarding".to_owned()], None);
+            record["status"] = json!(status);
+            json(200, record)
+        }
+        Answer::OfOther => json(200, record("somebody-else", number, &["onboarding".to_owned()], None)),
         Answer::Refused(Some(status)) => json(403, json!({ "code": "X", "error": MANAGER_TEXT, "status": status })),
         Answer::Refused(None) => json(403, text),
         Answer::Unknown => json(404, text),
         Answer::Unprovisioned => json(422, text),
         Answer::Garbage => tiny_envoy::Answer::json(200, format!("{{\"password\":\"{PASSWORD}\"")),
         Answer::Huge => {
-            let mut record = record(tenant, number, &["onboarding".to_owned()], "active");
+            let mut record = record(tenant, number, &["onboarding".to_owned()], None);
             record["padding"] = Value::from(PASSWORD.repeat(MAX_BODY_BYTES / PASSWORD.len() + 1));
             json(200, record)
         }
@@ -156,7 +164,7 @@ fn said(tenant: &str, answer: &Answer, number: usize) -> tiny_envoy::Answer {
                 None => answer,
             }
         }
-        Answer::Reset => json(200, record(tenant, number, &["onboarding".to_owned()], "active")).reset_mid_body(),
+        Answer::Reset => json(200, record(tenant, number, &["onboarding".to_owned()], None)).reset_mid_body(),
         Answer::Close => tiny_envoy::Answer::close_before_headers(),
         Answer::Silence => tiny_envoy::Answer::silence(),
         Answer::NoEndpoints => tiny_envoy::Answer::no_endpoints(),
@@ -188,4 +196,14 @@ pub fn identity_provider(ledger: &Ledger, _request: &PeerRequest) -> tiny_envoy:
         is_refused,
     });
     answer.after(Duration::from_millis(delay_ms))
+}
+
+/// The service behind the filter answers as the request says: `x-answer: name=value` has it say that header.
+pub fn upstream(request: &PeerRequest) -> tiny_envoy::Answer {
+    let lines = request.headers.get_all("x-answer");
+    let texts = lines.iter().filter_map(|line| std::str::from_utf8(line).ok());
+    let said = texts.filter_map(|text| text.split_once('='));
+    said.fold(tiny_envoy::Answer::status(200), |answer, (name, value)| {
+        answer.header(name, value)
+    })
 }

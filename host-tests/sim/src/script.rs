@@ -85,6 +85,12 @@ pub struct Knobs {
     /// `enforce.cut_streams`
     #[serde(default)]
     pub cuts_streams: bool,
+    /// `scope.response`, for keys of storage and of Redis
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub guards: bool,
+    /// `enforcement: report`, and what is decided is told to others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reports: bool,
 }
 
 /// The times of an issuer whose keys are fetched.
@@ -145,6 +151,10 @@ pub enum Op {
     Kill(usize),
     /// A configuration is put in force, by its place.
     Update(usize),
+    /// A configuration is put in force, and every worker takes it over when it gets to it.
+    UpdateLater(usize),
+    /// What is there of old configurations ends.
+    Drain,
     /// Several workers at the same instant, switching before every act on what they share.
     Burst {
         /// Who goes on where.
@@ -291,6 +301,8 @@ pub struct Saying {
 pub enum Answer {
     /// 200 and a record of an active tenant with these modules.
     Active(Vec<String>),
+    /// 200 and a record of an active tenant with these modules, all of them in this schema.
+    Schema(Vec<String>, String),
     /// 200 and a record with another status.
     Inactive(String),
     /// 200 and a good record of somebody else.

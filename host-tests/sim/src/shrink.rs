@@ -110,7 +110,7 @@ impl Search<'_> {
             saying.delay_ms = 0;
         }
         self.takes(best, calmer);
-        let simplifications: [fn(&mut Script); 11] = [
+        let simplifications: [fn(&mut Script); 13] = [
             |script| {
                 script
                     .setup
@@ -120,6 +120,8 @@ impl Search<'_> {
             },
             |script| script.setup.holds_headers_only = false,
             |script| script.setup.refuses = None,
+            |script| script.setup.configs.iter_mut().for_each(|knobs| knobs.guards = false),
+            |script| script.setup.configs.iter_mut().for_each(|knobs| knobs.reports = false),
             |script| {
                 script
                     .setup

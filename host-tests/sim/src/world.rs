@@ -6,6 +6,7 @@ mod events;
 mod redirect;
 mod send;
 mod story;
+mod update;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,10 @@ struct World<'a> {
     pending: Vec<u32>,
     open: Vec<u32>,
     events: events::Told,
+    /// How many configurations have been put in force.
+    updates: u32,
+    /// What workers have not all taken over, and who has.
+    late: Option<update::Late>,
     /// VMs that died by will.
     killed: usize,
     secrets: Secrets,
@@ -66,6 +71,8 @@ struct Live {
     seen: Seen,
     stream: StreamId,
     settled: Option<Settled>,
+    /// It was let go without its tenant, since it would have been denied.
+    is_bare: bool,
     /// What its passes have left with the host, by name.
     left: Left,
     /// Where it is known better than from the step in which it was seen: when it was decided.
@@ -136,6 +143,7 @@ impl<'a> World<'a> {
             .cluster("tenant-manager", move |request: &PeerRequest| {
                 peers::manager(&manager, request)
             })
+            .upstream(peers::upstream)
             .cluster("idp", move |request: &PeerRequest| {
                 peers::identity_provider(&provider, request)
             })
@@ -152,6 +160,8 @@ impl<'a> World<'a> {
             pending: Vec::new(),
             open: Vec::new(),
             events: events::Told::default(),
+            updates: 0,
+            late: None,
             killed: 0,
             secrets: Secrets::default(),
             tally: Tally::default(),
@@ -194,6 +204,7 @@ impl<'a> World<'a> {
         while let Some(next) = self.envoy.next_event_at().filter(|next| *next <= until) {
             let by = next.saturating_sub(self.envoy.elapsed());
             let span = self.span(|world| world.envoy.advance(by));
+            self.takes_over(span);
             self.observe(span)?;
         }
         let left = until.saturating_sub(self.envoy.elapsed());
@@ -242,6 +253,8 @@ impl<'a> World<'a> {
             }
             Op::Kill(worker) => self.kills(*worker),
             Op::Update(config) => self.updates(*config),
+            Op::UpdateLater(config) => self.updates_later(*config),
+            Op::Drain => self.drains(),
             Op::Burst { schedule, acts } => self.bursts(*schedule, acts),
         }
     }

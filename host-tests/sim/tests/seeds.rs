@@ -13,7 +13,7 @@ const SEEDS: std::ops::Range<u64> = 1..101;
 
 /// What must happen in them, and how often at least. A generator that does not get there any more proves
 /// nothing.
-const LEAST: [(&str, u64); 43] = [
+const LEAST: [(&str, u64); 56] = [
     ("requests", 50_000),
     ("forwarded at once", 2_000),
     ("forwarded after waiting", 200),
@@ -33,6 +33,7 @@ const LEAST: [(&str, u64); 43] = [
     ("denied: TENANT_NOT_FOUND", 20),
     ("denied: TENANT_NOT_PROVISIONED", 20),
     ("denied: TENANT_RATE_LIMITED", 20),
+    ("denied: TENANT_SCHEMA_INVALID", 20),
     ("denied: TENANT_SUSPENDED", 100),
     ("denied: TOKEN_INVALID", 100),
     ("calls: keys", 50),
@@ -43,6 +44,18 @@ const LEAST: [(&str, u64); 43] = [
     ("bursts", 100),
     ("VMs killed", 10),
     ("configurations put in force", 10),
+    ("configurations put in force worker by worker", 20),
+    ("drains", 20),
+    ("requests ended by a drain", 20),
+    ("forwarded, though they would be denied", 500),
+    ("would be denied: KEY_REJECTED", 10),
+    ("would be denied: PATH_REJECTED", 20),
+    ("would be denied: TENANT_SUSPENDED", 50),
+    ("would be denied: TENANT_SCHEMA_INVALID", 10),
+    ("responses", 1_000),
+    ("responses that lost a scope", 50),
+    ("responses withheld", 30),
+    ("leaks that are only reported", 5),
     ("clients that left", 20),
     ("streams cut", 10),
     ("internal redirects", 100),

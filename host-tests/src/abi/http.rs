@@ -21,7 +21,11 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         // On the root context there is nothing to resume, and Envoy says Ok.
         if let Some(stream) = guest.effective_stream() {
             // Whichever direction it is: it is the request that is out of reach from now on.
-            guest.node.lock().stream(stream).request.hide();
+            let mut node = guest.node.lock();
+            let facts = node.stream(stream);
+            facts.request.hide();
+            facts.releases += u32::from(side == Side::Request);
+            drop(node);
             guest.deferred.push(Deferred::Continue(stream, side));
         }
         Ok(())
@@ -52,6 +56,11 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             };
             let guest = call.data_mut();
             if let Some(stream) = guest.effective_stream() {
+                let mut node = guest.node.lock();
+                let facts = node.stream(stream);
+                // In place of a response it is no answer to a request that waits.
+                facts.releases += u32::from(facts.response.headers.is_empty());
+                drop(node);
                 guest.deferred.push(Deferred::LocalResponse(stream, response));
             }
             guest.has_replied = true;

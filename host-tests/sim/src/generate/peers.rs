@@ -1,6 +1,7 @@
 //! What the Tenant Manager and the identity provider come to.
 
 use super::Generator;
+use super::setup::in_schema;
 use crate::config::{DEFAULT_MODULE, ROUTED_MODULE};
 use crate::script::{Answer, Change, Keys, KeysAnswer, Op, Saying};
 use crate::tokens::REMOTE_KEYS;
@@ -57,7 +58,7 @@ impl Generator {
 
     pub(super) fn mood(&mut self) {
         let tenant = self.tenant();
-        let answer = match self.rng.u8(0..12) {
+        let answer = match self.rng.u8(0..13) {
             0 => Answer::Refused(Some("suspended".to_owned())),
             1 => Answer::Refused(Some("purged".to_owned())),
             2 => Answer::Refused(None),
@@ -66,6 +67,7 @@ impl Generator {
             5 => Answer::Unprovisioned,
             6 => Answer::Active(vec![ROUTED_MODULE.to_owned()]),
             7 => self.illness(),
+            8 => in_schema(&mut self.rng),
             _ => Answer::Active(vec![DEFAULT_MODULE.to_owned(), ROUTED_MODULE.to_owned()]),
         };
         let delay_ms = if self.happens(70) {

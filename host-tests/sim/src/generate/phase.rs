@@ -121,10 +121,7 @@ impl Phase {
                 generator.does(Op::Tell(delivery));
             }
             Self::Streams | Self::Redirects if generator.happens(10) => generator.mood(),
-            Self::Redirects if generator.happens(3) => {
-                let config = generator.rng.usize(..generator.setup.configs.len());
-                generator.does(Op::Update(config));
-            }
+            Self::Redirects if generator.happens(3) => generator.update(),
             Self::Outage if generator.happens(4) => generator.outage(),
             Self::Slow if n.is_multiple_of(10) => generator.slowness(),
             Self::Moody if generator.happens(10) => generator.mood(),
@@ -147,10 +144,10 @@ impl Phase {
                 let worker = generator.worker();
                 generator.does(Op::Kill(worker));
             }
-            Self::Updates if generator.happens(3) => {
-                let config = generator.rng.usize(..generator.setup.configs.len());
-                generator.does(Op::Update(config));
-            }
+            Self::Updates if generator.happens(4) => generator.update(),
+            Self::Updates if generator.happens(2) => generator.does(Op::Drain),
+            Self::Updates if generator.happens(5) => generator.race(),
+            Self::Updates if generator.happens(5) => generator.stream(),
             Self::Crowd if n.is_multiple_of(30) => generator.crowd(),
             _ => {}
         }

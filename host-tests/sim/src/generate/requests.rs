@@ -83,6 +83,18 @@ const GOOD_KEYS: [(&str, &str); 4] = [
     ("x-idempotency", "once-2"),
 ];
 
+/// What the service behind is to say in its response: keys of the tenant, of another, of nobody.
+const ANSWERS: [&str; 8] = [
+    "x-storage-key=TENANT/reports/a",
+    "x-storage-key=TENANT/reports/a",
+    "x-storage-key=globex/reports/a",
+    "x-storage-key=plain",
+    "x-redis-key=tenant:TENANT:session",
+    "x-redis-key=tenant:TENANT:tenant:globex:session",
+    "x-redis-key=tenant:globex:session",
+    "x-redis-key=session",
+];
+
 /// Types of bodies, of gRPC and like it.
 const GRPC: [&str; 3] = ["application/grpc", "application/grpc+proto", "application/grpc-web"];
 
@@ -134,6 +146,10 @@ impl Generator {
         }
         if self.setup.configs[0].required_key && self.happens(90) {
             adds(&("x-idempotency", "once-3"));
+        }
+        if self.happens(8) {
+            let line = self.one_of(&ANSWERS).replace("TENANT", tenant);
+            adds(&("x-answer", line.as_str()));
         }
         if self.happens(5) {
             adds(&("content-type", *self.one_of(&GRPC)));

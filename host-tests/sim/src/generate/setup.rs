@@ -37,6 +37,7 @@ pub(super) fn any(rng: &mut Rng) -> (Setup, Vec<String>) {
     other.remembered_tokens = other.remembered_tokens.max(1) * 2;
     configs.push(other.clone());
     other.ttl_s += 1;
+    other.reports ^= rng.u8(..) < 40;
     configs.push(other);
     let setup = Setup {
         host_seed: rng.u64(..),
@@ -61,6 +62,15 @@ fn choice<'a, T>(rng: &mut Rng, all: &'a [T]) -> &'a T {
     &all[rng.usize(..all.len())]
 }
 
+/// A record in schema mode; the schemas are good ones and others.
+pub(super) fn in_schema(rng: &mut Rng) -> Answer {
+    let schema = *choice(rng, &["tenant_7", "tenant_7", "_x", "A", "", "7up", "a b", "a-b"]);
+    Answer::Schema(
+        vec![DEFAULT_MODULE.to_owned(), ROUTED_MODULE.to_owned()],
+        schema.to_owned(),
+    )
+}
+
 fn saying(rng: &mut Rng) -> Saying {
     let answer = match rng.u8(0..20) {
         0 => Answer::Refused(Some("suspended".to_owned())),
@@ -68,6 +78,7 @@ fn saying(rng: &mut Rng) -> Saying {
         2 => Answer::Unknown,
         3 => Answer::Unprovisioned,
         4 => Answer::Active(vec![DEFAULT_MODULE.to_owned()]),
+        5 | 6 => in_schema(rng),
         _ => Answer::Active(vec![DEFAULT_MODULE.to_owned(), ROUTED_MODULE.to_owned()]),
     };
     Saying {
@@ -112,5 +123,7 @@ fn knobs(rng: &mut Rng) -> Knobs {
         discovery_s: (rng.u8(..) < 30).then(|| *choice(rng, &[2, 5, 20])),
         required_key: rng.u8(..) < 20,
         cuts_streams: rng.bool(),
+        reports: rng.u8(..) < 25,
+        guards: rng.bool(),
     }
 }

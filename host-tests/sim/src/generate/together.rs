@@ -107,4 +107,28 @@ impl Generator {
             self.does(Op::Request(request));
         }
     }
+
+    /// Another configuration, on all workers at once or on one after the other.
+    pub(super) fn update(&mut self) {
+        let config = self.rng.usize(..self.setup.configs.len());
+        if self.happens(50) {
+            self.does(Op::Update(config));
+            return;
+        }
+        self.does(Op::UpdateLater(config));
+        if self.happens(70) {
+            let (tenant, schedule) = (self.tenant(), self.rng.u64(..));
+            let acts = self.acts(&tenant);
+            let (at_ms, op) = (self.now_ms, Op::Burst { schedule, acts });
+            self.ops.push(Timed {
+                at_ms,
+                rushed: true,
+                op,
+            });
+        }
+        if self.happens(30) {
+            let at_ms = self.now_ms + self.rng.u64(0..3_000);
+            self.does_at(at_ms, Op::Drain);
+        }
+    }
 }

@@ -81,12 +81,13 @@ impl Model {
                     } else {
                         ends_ms
                     };
-                    let (has_updated, life) = (self.has_updated(), self.lives[made.worker]);
+                    let (is_mixed, life) = (self.is_mixed, self.lives[made.worker]);
                     let fetches = self.knowledge.fetches.entry(made.worker).or_default();
                     let is_under_way = |fetch: &Fetch| {
-                        !fetch.is_lost && fetch.life == life && fetch.delivered.is_none() && fetch.ends_ms > made.at_ms
+                        let may_be_dead = fetch.is_lost || fetch.may_be_dropped;
+                        !may_be_dead && fetch.life == life && fetch.delivered.is_none() && fetch.ends_ms > made.at_ms
                     };
-                    if !has_updated && fetches.iter().any(is_under_way) {
+                    if !is_mixed && fetches.iter().any(is_under_way) {
                         return Rule::Calls.broken(format!(
                             "worker {} fetches keys at {} ms, though it does so already: one fetch per worker",
                             made.worker, made.at_ms
@@ -100,6 +101,7 @@ impl Model {
                         set,
                         delivered: None,
                         is_lost: false,
+                        may_be_dropped: false,
                     });
                 }
                 Ok(())
@@ -114,7 +116,7 @@ impl Model {
                 let permit = self.breaker.enter(&knobs, made.at_ms).unwrap_or(Permit::Unclear);
                 let is_late = call.delay_ms >= made.timeout_ms;
                 let meaning = match (list, is_late) {
-                    (Some(_), false) => Meaning::Record(Vec::new()),
+                    (Some(_), false) => Meaning::Record(Vec::new(), None),
                     _ => Meaning::Rejected,
                 };
                 self.breaker.blur(made.at_ms);
@@ -176,6 +178,7 @@ impl Model {
             meaning: Meaning::Ill,
             delivered: Some(asked),
             is_lost: false,
+            may_be_dropped: false,
             is_retry: false,
             is_retried: false,
             permit: Permit::Unclear,
@@ -242,12 +245,12 @@ impl Model {
                 new.asked_ms
             )
         };
-        if self.has_updated() {
+        if self.is_mixed {
             // Whether the old configuration asks or the new one cannot be told.
             return Ok(());
         }
         for other in self.knowledge.about(&new.tenant).filter(|other| !other.is_lost) {
-            let is_under_way = other.delivered.is_none() && other.ends_ms > new.asked_ms;
+            let is_under_way = !other.may_be_dropped && other.delivered.is_none() && other.ends_ms > new.asked_ms;
             let is_same_vm = other.worker == new.worker && other.life == new.life;
             if is_under_way && is_same_vm {
                 return Rule::Calls.broken(format!(
@@ -284,7 +287,7 @@ impl Model {
     /// What the node knows for sure needs no asking.
     fn check_against_record(&self, new: &Lookup, known: &Lookup, who: &impl Fn() -> String) -> Result<(), Fault> {
         let knobs = &self.configs[self.config];
-        let is_record = matches!(known.meaning, Meaning::Record(_));
+        let is_record = matches!(known.meaning, Meaning::Record(..));
         let is_known = known.delivered.is_some_and(|span| span.is_before(new.asked)) && known.ends_ms < new.asked_ms;
         let fresh_ms = known.ends_ms + shortest_ttl_ms(knobs);
         let stale_ms = fresh_ms + knobs.stale_s * 1_000;
@@ -305,6 +308,7 @@ impl Model {
         }
         let refresh = self.knowledge.about(&new.tenant).find(|other| {
             !other.is_lost
+                && !other.may_be_dropped
                 && other.delivered.is_none()
                 && other.asked_ms < new.asked_ms
                 && other.asked_ms > known.ends_ms

@@ -4,10 +4,10 @@ use tiny_envoy::PeerRequest;
 
 use super::evidence::longest_ttl_ms;
 use super::keys::{Place, is_rejected, place};
-use super::knowledge::{Effect, Lookup, Meaning};
+use super::knowledge::{Effect, Lookup, Meaning, is_schema};
 use super::passes::{Pass, is_outside};
-use super::upstream::{check_head, check_public, check_trailers};
-use super::{Decision, Denied, Model, Seen, Settled};
+use super::upstream::{check_bare, check_head, check_public, check_trailers};
+use super::{Decision, Model, Seen, Settled};
 use crate::fault::{Fault, Rule};
 use crate::peers;
 
@@ -18,7 +18,14 @@ impl Model {
             Decision::Forwarded(sent) => self.judge_forwarded(settled, sent),
             Decision::Denied(denied) => {
                 self.check_reply(settled, denied)?;
-                self.judge_denied(settled, denied)
+                if self.reports(&settled.seen) && denied.code != "INTERNAL_ERROR" {
+                    return self.unexpected(settled, &denied.code, "nobody is denied where it is only reported");
+                }
+                self.judge_denied(settled, &denied.code)
+            }
+            Decision::Reported(sent, code) => {
+                check_bare(&settled.seen.request, sent)?;
+                self.judge_denied(settled, code)
             }
         }
     }
@@ -65,7 +72,14 @@ impl Model {
         match &slug {
             Some(slug) => {
                 owned.push(("x-tenant-slug", slug.clone()));
-                owned.push(("x-tenant-isolation-mode", "isolated".to_owned()));
+                let call = peers::call_of(slug).and_then(|call| self.knowledge.lookups.get(&call));
+                let schema = call.and_then(|lookup| match &lookup.meaning {
+                    Meaning::Record(_, schema) => schema.clone(),
+                    _ => None,
+                });
+                let mode = if schema.is_some() { "schema" } else { "isolated" };
+                owned.push(("x-tenant-isolation-mode", mode.to_owned()));
+                owned.extend(schema.map(|schema| ("x-tenant-schema", schema)));
             }
             None => owned.push(("x-tenant-resolution", "unverified".to_owned())),
         }
@@ -142,7 +156,7 @@ impl Model {
                 "request {id} of `{tenant}` was forwarded by `{slug}`, no record of it"
             ));
         };
-        let Meaning::Record(modules) = &lookup.meaning else {
+        let Meaning::Record(modules, schema) = &lookup.meaning else {
             return Rule::Decision.broken(format!(
                 "request {id} of `{tenant}` was forwarded by `{slug}`, which is {:?}",
                 lookup.meaning
@@ -154,6 +168,11 @@ impl Model {
         if !modules.iter().any(|granted| granted == module) {
             return Rule::Decision.broken(format!(
                 "request {id} of `{tenant}` was forwarded to `{module}`, which `{slug}` does not list: {modules:?}"
+            ));
+        }
+        if schema.as_deref().is_some_and(|schema| !is_schema(schema)) {
+            return Rule::Decision.broken(format!(
+                "request {id} of `{tenant}` was forwarded by `{slug}`, whose schema is {schema:?}"
             ));
         }
         if self.knowledge.is_void(lookup, settled.decided) {
@@ -214,9 +233,8 @@ impl Model {
         Ok(())
     }
 
-    fn judge_denied(&mut self, settled: &Settled, denied: &Denied) -> Result<(), Fault> {
+    fn judge_denied(&mut self, settled: &Settled, code: &str) -> Result<(), Fault> {
         let request = settled.seen.request.clone();
-        let code = denied.code.as_str();
         if code == "INTERNAL_ERROR" && self.may_be_stuck(settled) {
             self.may_have_counted(settled);
             return Ok(());
@@ -224,7 +242,7 @@ impl Model {
         let module = match place(&request.method, &request.path) {
             Place::Events => return Ok(()),
             Place::Hazardous if code == "PATH_REJECTED" => return Ok(()),
-            Place::Hazardous | Place::Public => return self.unexpected(settled, denied, "of its path"),
+            Place::Hazardous | Place::Public => return self.unexpected(settled, code, "of its path"),
             Place::Module(module) => module,
         };
         let pass = self.pass(&settled.seen);
@@ -232,7 +250,7 @@ impl Model {
             return if code == "KEY_REJECTED" {
                 Ok(())
             } else {
-                self.unexpected(settled, denied, "nobody knows who has scoped its keys")
+                self.unexpected(settled, code, "nobody knows who has scoped its keys")
             };
         }
         let verdict = self.verdict(settled);
@@ -240,7 +258,7 @@ impl Model {
             return Ok(());
         }
         let Some(tenant) = verdict.tenant else {
-            return self.unexpected(settled, denied, "its credential does not hold");
+            return self.unexpected(settled, code, "its credential does not hold");
         };
         let knobs = self.knobs(settled.seen.config).clone();
         let may_be = match code {
@@ -256,7 +274,13 @@ impl Model {
             "TENANT_ACCESS_DENIED" => self.may_be_told(&tenant, settled, &Meaning::Denied),
             "TENANT_NOT_FOUND" => self.may_be_told(&tenant, settled, &Meaning::Unknown),
             "TENANT_NOT_PROVISIONED" => self.may_be_told(&tenant, settled, &Meaning::Unprovisioned),
-            "SERVICE_NOT_CONFIGURED" => self.may_lack(&tenant, settled, module),
+            "SERVICE_NOT_CONFIGURED" => self.may_say(&tenant, settled, |modules, _| {
+                !modules.iter().any(|granted| granted == module)
+            }),
+            "TENANT_SCHEMA_INVALID" => self.may_say(&tenant, settled, |modules, schema| {
+                let is_granted = modules.iter().any(|granted| granted == module);
+                is_granted && schema.is_some_and(|schema| !is_schema(schema))
+            }),
             "TENANT_RATE_LIMITED" => knobs.rate.filter(|_| pass == Pass::First).is_some_and(|rate| {
                 let slack = self.workers as u64;
                 settled.seen.is_in_burst || self.buckets.may_be_empty(rate, &tenant, settled.decided_ms, slack)
@@ -273,14 +297,14 @@ impl Model {
             "its token is good, and nothing that is known of `{tenant}` says so: the Tenant Manager {}",
             self.last_words(&tenant)
         );
-        self.unexpected(settled, denied, &about)
+        self.unexpected(settled, code, &about)
     }
 
-    fn unexpected(&self, settled: &Settled, denied: &Denied, why: &str) -> Result<(), Fault> {
+    fn unexpected(&self, settled: &Settled, code: &str, why: &str) -> Result<(), Fault> {
         let request = &settled.seen.request;
         Rule::Decision.broken(format!(
-            "request {} ({} {}) was denied at {} ms with {} {}, though {why}",
-            request.id, request.method, request.path, settled.decided_ms, denied.reply.status, denied.code
+            "request {} ({} {}) was denied at {} ms with {code}, though {why}",
+            request.id, request.method, request.path, settled.decided_ms
         ))
     }
 

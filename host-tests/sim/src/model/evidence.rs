@@ -89,15 +89,20 @@ impl Model {
             .any(|lookup| lookup.meaning == *meaning && self.may_know(settled, lookup, for_ms, is_everywhere))
     }
 
-    /// Whether a request may have been denied since its tenant's record does not list the module.
-    pub(super) fn may_lack(&self, tenant: &str, settled: &Settled, module: &str) -> bool {
+    /// Whether a request may have been denied for what the record of its tenant says of modules and schema.
+    pub(super) fn may_say(
+        &self,
+        tenant: &str,
+        settled: &Settled,
+        says: impl Fn(&[String], Option<&str>) -> bool,
+    ) -> bool {
         let knobs = self.knobs(settled.seen.config);
         let is_ill = self.may_be_unavailable(tenant, settled);
         let fallback_ms = if is_ill { knobs.fallback_s * 1_000 } else { 0 };
         let for_ms = longest_ttl_ms(knobs) + knobs.stale_s * 1_000 + fallback_ms;
         self.knowledge.about(tenant).any(|lookup| {
-            let lacks = matches!(&lookup.meaning, Meaning::Record(modules) if !modules.iter().any(|m| m == module));
-            lacks && self.may_know(settled, lookup, for_ms, true)
+            let is_so = matches!(&lookup.meaning, Meaning::Record(modules, schema) if says(modules, schema.as_deref()));
+            is_so && self.may_know(settled, lookup, for_ms, true)
         })
     }
 
@@ -120,7 +125,7 @@ impl Model {
             };
             event.effect == Effect::Refuse
                 && !decided.is_before(event.span)
-                && seen.begun_ms < event.at_ms + event.for_ms + fallback_ms
+                && seen.begun_ms < event.at_ms + event.for_most_ms + fallback_ms
                 && !is_lifted()
         })
     }

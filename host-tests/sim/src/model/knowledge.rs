@@ -36,6 +36,8 @@ pub(crate) struct Lookup {
     pub(crate) is_retry: bool,
     /// It was asked again with the other API key.
     pub(crate) is_retried: bool,
+    /// Old configurations have gone while it was under way, whoever had asked.
+    pub(crate) may_be_dropped: bool,
     /// As what the circuit breaker let it through.
     pub(crate) permit: super::breaker::Permit,
 }
@@ -43,8 +45,8 @@ pub(crate) struct Lookup {
 /// What an answer means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Meaning {
-    /// A record of an active tenant with these modules.
-    Record(Vec<String>),
+    /// A record of an active tenant with these modules, in a schema or not.
+    Record(Vec<String>, Option<String>),
     /// A record of one that is not.
     Inactive,
     /// 403 with a status.
@@ -72,7 +74,8 @@ impl Meaning {
             return Self::Ill;
         }
         match answer {
-            Answer::Active(modules) => Self::Record(modules.clone()),
+            Answer::Active(modules) => Self::Record(modules.clone(), None),
+            Answer::Schema(modules, schema) => Self::Record(modules.clone(), Some(schema.clone())),
             Answer::Inactive(_) => Self::Inactive,
             Answer::Refused(Some(status)) if !status.is_empty() && status != "active" => Self::Refused,
             Answer::Refused(_) => Self::Denied,
@@ -109,6 +112,13 @@ impl Meaning {
     }
 }
 
+/// Whether a schema can be used.
+pub(crate) fn is_schema(text: &str) -> bool {
+    let begins = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let may_be = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    begins && text.len() <= 63 && text.chars().all(may_be)
+}
+
 /// What an event has done to a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
@@ -131,8 +141,10 @@ pub(crate) struct Applied {
     pub(crate) span: Span,
     /// When it was acknowledged.
     pub(crate) at_ms: u64,
-    /// How long a refusal holds.
+    /// How long a refusal holds at least.
     pub(crate) for_ms: u64,
+    /// How long at most.
+    pub(crate) for_most_ms: u64,
 }
 
 /// A fetch of keys.
@@ -148,6 +160,8 @@ pub(crate) struct Fetch {
     pub(crate) delivered: Option<Span>,
     /// Its VM has died before.
     pub(crate) is_lost: bool,
+    /// Old configurations have gone while it was under way, whoever had asked.
+    pub(crate) may_be_dropped: bool,
 }
 
 /// Everything that was learned.

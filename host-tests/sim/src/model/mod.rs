@@ -15,6 +15,7 @@ mod passes;
 mod rate;
 mod refresh;
 mod reply;
+mod response;
 mod seats;
 mod streams;
 mod token;
@@ -41,6 +42,8 @@ use crate::script::{Credential, Edit, Knobs, Request, Setup};
 pub enum Decision {
     /// Its head went on to the upstream.
     Forwarded(tiny_envoy::PeerRequest),
+    /// Its head went on to the upstream, though it would have been denied with this code.
+    Reported(tiny_envoy::PeerRequest, String),
     /// It was answered.
     Denied(Denied),
 }
@@ -63,6 +66,8 @@ pub struct Seen {
     pub life: u32,
     /// The configuration in force.
     pub config: usize,
+    /// How many configurations its worker has had before.
+    pub number: u32,
     /// When it was sent.
     pub begun: Span,
     /// When it was sent.
@@ -90,6 +95,8 @@ pub struct Model {
     configs: Vec<Knobs>,
     /// The configuration in force, by its place.
     pub config: usize,
+    /// Workers may have several configurations, of which each asks by itself.
+    is_mixed: bool,
     workers: usize,
     /// What the host does not let the filter do.
     refuses: Option<Edit>,
@@ -117,6 +124,7 @@ impl Model {
         Self {
             configs: setup.configs.clone(),
             config: 0,
+            is_mixed: false,
             workers,
             refuses: setup.refuses,
             knowledge: Knowledge::default(),
@@ -143,6 +151,11 @@ impl Model {
     /// How often the circuit was opened, and how many probes there were.
     pub fn circuit(&self) -> (u64, u64) {
         (self.breaker.opened, self.breaker.probes)
+    }
+
+    /// Whether a request is under a configuration that denies nobody.
+    pub fn reports(&self, seen: &Seen) -> bool {
+        self.knobs(seen.config).reports
     }
 
     /// A request is sent.
@@ -174,15 +187,17 @@ impl Model {
         }
     }
 
-    /// An event was acknowledged as applied.
-    pub fn applied(&mut self, tenant: Option<String>, effect: Effect, span: Span, at_ms: u64) {
-        let for_ms = self.knobs(self.config).ttl_s * 1_000;
+    /// An event was acknowledged as applied, by a worker that may have any of these configurations.
+    pub fn applied(&mut self, tenant: Option<String>, effect: Effect, (span, at_ms): (Span, u64), configs: &[usize]) {
+        let ttls = || configs.iter().map(|config| self.knobs(*config).ttl_s * 1_000);
+        let (for_ms, for_most_ms) = (ttls().min().unwrap_or_default(), ttls().max().unwrap_or_default());
         self.knowledge.applied.push(Applied {
             tenant,
             effect,
             span,
             at_ms,
             for_ms,
+            for_most_ms,
         });
     }
 
@@ -202,10 +217,39 @@ impl Model {
         self.waiting.remove(&worker);
     }
 
-    /// A configuration is put in force.
+    /// Workers begin to take another configuration over.
+    pub fn may_update(&mut self, span: Span, at_ms: u64) {
+        self.is_mixed = true;
+        self.knowledge.updates.push((span, at_ms));
+    }
+
+    /// A configuration is in force on all workers.
     pub fn updates(&mut self, config: usize, span: Span, at_ms: u64) {
         self.config = config;
+        self.may_update(span, at_ms);
+    }
+
+    /// Old configurations are gone, and what they have asked may never be heard of.
+    pub fn drains(&mut self, span: Span, at_ms: u64) {
+        self.is_mixed = false;
         self.knowledge.updates.push((span, at_ms));
+        let mut is_any = false;
+        for lookup in self
+            .knowledge
+            .lookups
+            .values_mut()
+            .filter(|lookup| lookup.delivered.is_none())
+        {
+            lookup.may_be_dropped = true;
+            lookup.permit = breaker::Permit::Unclear;
+            is_any = true;
+        }
+        for fetch in self.knowledge.fetches.values_mut().flatten() {
+            fetch.may_be_dropped = fetch.delivered.is_none();
+        }
+        if is_any {
+            self.breaker.blur(at_ms);
+        }
     }
 
     /// Whether a call ends now.

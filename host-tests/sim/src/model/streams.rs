@@ -24,9 +24,14 @@ impl Model {
         }
     }
 
+    fn cuts(&self, settled: &Settled) -> bool {
+        let knobs = self.knobs(settled.seen.config);
+        knobs.cuts_streams && !knobs.reports
+    }
+
     /// Whether a stream that was let go may have been ended: its tenant has been refused since.
     pub fn may_be_cut(&self, settled: &Settled) -> bool {
-        let Some(tenant) = Self::tenant_of(settled).filter(|_| self.knobs(settled.seen.config).cuts_streams) else {
+        let Some(tenant) = Self::tenant_of(settled).filter(|_| self.cuts(settled)) else {
             return false;
         };
         let by_event = self
@@ -43,7 +48,7 @@ impl Model {
 
     /// By when a stream that was let go must have been ended, in milliseconds; `None`: it may go on.
     pub fn must_be_cut_by(&self, settled: &Settled) -> Option<u64> {
-        let tenant = Self::tenant_of(settled).filter(|_| self.knobs(settled.seen.config).cuts_streams)?;
+        let tenant = Self::tenant_of(settled).filter(|_| self.cuts(settled))?;
         let refusing = |event: &&super::knowledge::Applied| {
             let is_lifted = self.knowledge.events(tenant).any(|later| {
                 let lifts = later.effect == Effect::Lift || later.tenant.is_none();

@@ -140,6 +140,21 @@ pub(super) fn check_public(request: &Request, sent: &PeerRequest) -> Result<(), 
     check_plain(request, &sent.headers)
 }
 
+/// What the head of a request must look like that goes on though it would have been denied.
+pub(super) fn check_bare(request: &Request, sent: &PeerRequest) -> Result<(), Fault> {
+    if sent.path() != request.path || sent.method() != request.method {
+        return Rule::Identity.broken(format!(
+            "request {} would be denied, and {} {} becomes {} {}",
+            request.id,
+            request.method,
+            request.path,
+            sent.method(),
+            sent.path()
+        ));
+    }
+    check_public(request, sent)
+}
+
 /// What of a request has no meaning to the filter stays as it is.
 fn check_plain(request: &Request, sent: &HeaderMap) -> Result<(), Fault> {
     let plain = request.headers.iter().filter(|(name, _)| name == "x-plain");

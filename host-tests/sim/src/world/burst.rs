@@ -26,7 +26,11 @@ impl World<'_> {
         for act in &acts {
             seen.push(match act {
                 Act::Request(request) => Some(self.sees(request, true)),
-                Act::Tell(_) | Act::Settle(_) => None,
+                Act::Settle(worker) => {
+                    self.gets_to_it(*worker);
+                    None
+                }
+                Act::Tell(_) => None,
             });
         }
         self.tally.count("bursts");

@@ -1,7 +1,6 @@
 //! The end of a world, and what must be left of it.
 
 use super::{LONGEST_DRAIN, World};
-use crate::config;
 use crate::fault::{Fault, Rule};
 use crate::peers::PASSWORD;
 use crate::script::{Knobs, Op};
@@ -150,25 +149,6 @@ impl World<'_> {
         let span = self.span(|world| world.envoy.kill(worker));
         self.model.dies(worker);
         self.killed = self.envoy.deaths().len();
-        self.observe(span)
-    }
-
-    /// A configuration is put in force.
-    pub(super) fn updates(&mut self, config: usize) -> Result<(), Fault> {
-        let Some(knobs) = self.script.setup.configs.get(config) else {
-            return Ok(());
-        };
-        self.story.tell(self.envoy.elapsed(), || {
-            format!("configuration {config} is put in force")
-        });
-        self.tally.count("configurations put in force");
-        let text = config::text(knobs);
-        let mut outcome = Ok(());
-        let span = self.span(|world| outcome = world.envoy.update(text));
-        if let Err(error) = outcome {
-            return Rule::Integrity.broken(format!("configuration {config} is refused: {error}"));
-        }
-        self.model.updates(config, span, self.now_ms());
         self.observe(span)
     }
 }

@@ -222,7 +222,7 @@ impl World<'_> {
             let everybody = event.kind == "cache.invalidate_all";
             let tenant = (!everybody).then(|| event.tenant.clone());
             self.tally.count(&format!("events: {}", event.kind));
-            self.model.applied(tenant, effect, span, now_ms);
+            self.model.applied(tenant, effect, (span, now_ms), &self.in_force());
         }
         for name in ["other_service", "other_environment", "unknown", "malformed"] {
             if count(name) != wanted.get(name).copied().unwrap_or_default() {

@@ -11,6 +11,9 @@ use crate::script::{Again, Edit, Request};
 /// What the filter leaves with a request that it has scoped.
 const NOTE: &[u8] = b"tenantgate_pass";
 
+/// What others are told, where it is only reported.
+const TOLD: [&[u8]; 3] = [b"tenant_decision", b"tenant_id", b"tenant_module"];
+
 impl Edit {
     /// The hostcall that does it.
     pub(super) fn hostcall(self) -> &'static str {
@@ -32,8 +35,15 @@ impl World<'_> {
             return Ok(());
         };
         let mut left = live.left.clone();
-        left.extend(self.envoy.all_filter_state(live.stream));
-        let note = self.model.leaves_behind(settled);
+        let mut state = self.envoy.all_filter_state(live.stream);
+        // What is told to others ends with the pass.
+        state.retain(|name, _| !TOLD.contains(&name.as_slice()));
+        left.extend(state);
+        let note = if live.is_bare {
+            live.seen.note.clone()
+        } else {
+            self.model.leaves_behind(settled)
+        };
         if left.keys().any(|name| name != NOTE) || left.contains_key(NOTE) != note.is_some() {
             return Rule::Identity.broken(format!(
                 "request {} was forwarded and has left {left:?} with the host, where {note:?} is what it should",
@@ -47,11 +57,13 @@ impl World<'_> {
         if note.is_some() {
             self.tally.count("internal redirects of what was scoped");
         }
+        let (config, number) = self.serves(request.worker);
         let begun = self.ledger.tick();
         let seen = Seen {
             note,
             life: self.model.life(request.worker),
-            config: self.model.config,
+            config,
+            number,
             begun: crate::ledger::Span { from: begun, to: begun },
             begun_ms: self.now_ms(),
             is_in_burst: false,

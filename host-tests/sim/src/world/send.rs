@@ -25,10 +25,12 @@ impl World<'_> {
     /// A request as it is about to be sent.
     pub(super) fn sees(&mut self, request: &Request, is_in_burst: bool) -> Seen {
         let begun = self.ledger.tick();
+        let (config, number) = self.serves(request.worker);
         let seen = Seen {
             request: request.clone(),
             life: self.model.life(request.worker),
-            config: self.model.config,
+            config,
+            number,
             begun: Span { from: begun, to: begun },
             begun_ms: self.now_ms(),
             is_in_burst,
@@ -57,6 +59,7 @@ impl World<'_> {
                 seen,
                 stream,
                 settled: None,
+                is_bare: false,
                 left: Left::new(),
                 within: None,
             },

@@ -168,6 +168,7 @@ pub(super) fn of_decision(id: u32, decision: &Decision, waited_ms: u64) -> Strin
                 text("x-tenant-slug")
             )
         }
+        Decision::Reported(_, code) => format!("request {id} is forwarded {when}, though {code} is reported"),
         Decision::Denied(denied) => format!(
             "request {id} is denied {when} with {} {}",
             denied.reply.status, denied.code

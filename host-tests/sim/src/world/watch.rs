@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use tiny_envoy::{Callout, Outcome, PeerRequest, StreamId};
 
-use super::{World, story};
+use super::{Live, World, story};
 use crate::config::{API_KEYS, TRACE};
 use crate::fault::{Fault, Rule};
 use crate::ledger::Span;
 use crate::model::{Decision, Denied, Made, Seen, Settled};
+
+/// What Envoy says of a response that was withheld.
+const WITHHELD: &str = "tenantgate_TENANT_LEAK_BLOCKED";
 
 /// Headers that go from the client to the upstream as they are, secrets and all.
 const OF_CLIENTS: [&[u8]; 3] = [b"authorization", b"cookie", b"traceparent"];
@@ -37,8 +40,8 @@ impl World<'_> {
         // Who was let in may be why another was not.
         decided.sort_by_key(|(_, decision)| match decision {
             Decision::Forwarded(_) => 0,
-            Decision::Denied(denied) if denied.code == "KEY_REJECTED" => 1,
-            Decision::Denied(_) => 2,
+            Decision::Denied(Denied { code, .. }) | Decision::Reported(_, code) if code == "KEY_REJECTED" => 1,
+            Decision::Denied(_) | Decision::Reported(..) => 2,
         });
         for (id, decision) in &decided {
             self.settles(*id, decision, span)?;
@@ -136,6 +139,10 @@ impl World<'_> {
         let live = &self.live[&id];
         let upstream = self.envoy.upstream_saw(live.stream);
         Ok(match self.envoy.outcome(live.stream) {
+            // That concerns the response.
+            Outcome::Replied(reply) if upstream.is_some() && reply.details == WITHHELD => {
+                upstream.map(|sent| self.let_go(live, sent)).transpose()?
+            }
             Outcome::Replied(reply) => {
                 // What was forwarded when the VM died is answered by Envoy in the end.
                 let is_broken_off = self.model.may_be_broken_off(&live.seen);
@@ -152,9 +159,43 @@ impl World<'_> {
                 Some(Decision::Denied(Denied { code, reply }))
             }
             Outcome::Gone => None,
-            Outcome::Forwarded(sent) => Some(Decision::Forwarded(sent)),
-            Outcome::Pending => upstream.map(Decision::Forwarded),
+            Outcome::Forwarded(sent) => Some(self.let_go(live, sent)?),
+            Outcome::Pending => upstream.map(|sent| self.let_go(live, sent)).transpose()?,
         })
+    }
+
+    /// As what a request was let go: others are told where it is only reported.
+    fn let_go(&self, live: &Live, sent: PeerRequest) -> Result<Decision, Fault> {
+        if !self.model.reports(&live.seen) {
+            return Ok(Decision::Forwarded(sent));
+        }
+        let told = |name| {
+            let value = self.envoy.filter_state(live.stream, name);
+            value.map(|value| String::from_utf8_lossy(&value).into_owned())
+        };
+        let decision = told("tenant_decision").unwrap_or_default();
+        let code = decision.strip_prefix("would_deny:");
+        if let Some(code) = code.filter(|code| *code != "TENANT_LEAK_BLOCKED") {
+            return Ok(Decision::Reported(sent, code.to_owned()));
+        }
+        let tenant = sent.headers.text("x-tenant-id");
+        let is_right = match decision.as_str() {
+            // The last is said of the response that has come since.
+            "allowed" | "unverified" | "would_deny:TENANT_LEAK_BLOCKED" => {
+                tenant.is_some() && told("tenant_id") == tenant
+            }
+            "public" => tenant.is_none() && told("tenant_id").is_none(),
+            _ => false,
+        };
+        if is_right {
+            Ok(Decision::Forwarded(sent))
+        } else {
+            Rule::Decision.broken(format!(
+                "request {} was forwarded as {tenant:?}, and others are told {decision:?} of {:?}",
+                live.seen.request.id,
+                told("tenant_id")
+            ))
+        }
     }
 
     fn settles(&mut self, id: u32, decision: &Decision, span: Span) -> Result<(), Fault> {
@@ -171,6 +212,7 @@ impl World<'_> {
         };
         live.settled = Some(settled.clone());
         let stream = live.stream;
+        live.is_bare = matches!(decision, Decision::Reported(..));
         self.story
             .tell(self.envoy.elapsed(), || story::of_decision(id, decision, waited_ms));
         self.check_once(id, stream)?;
@@ -181,6 +223,12 @@ impl World<'_> {
                 } else {
                     "forwarded at once"
                 });
+                self.check_upstream_secrets(sent)?;
+                self.open.push(id);
+            }
+            Decision::Reported(sent, code) => {
+                self.tally.count("forwarded, though they would be denied");
+                self.tally.count(&format!("would be denied: {code}"));
                 self.check_upstream_secrets(sent)?;
                 self.open.push(id);
             }
@@ -204,13 +252,9 @@ impl World<'_> {
 
     /// Whoever waits is let go once, or answered once.
     fn check_once(&self, id: u32, stream: StreamId) -> Result<(), Fault> {
-        let calls = self.envoy.hostcalls_of(stream);
-        let of = |name: &str| calls.get(name).copied().unwrap_or_default();
-        let (resumed, answered) = (of("proxy_continue_stream"), of("proxy_send_local_response"));
-        if resumed + answered > 1 {
-            return Rule::Answered.broken(format!(
-                "request {id} was resumed {resumed} times and answered {answered} times"
-            ));
+        let times = self.envoy.releases(stream);
+        if times > 1 {
+            return Rule::Answered.broken(format!("request {id} was resumed or answered {times} times"));
         }
         Ok(())
     }
@@ -238,6 +282,19 @@ impl World<'_> {
                             sent.body.len()
                         ));
                     }
+                    match self.envoy.response(live.stream) {
+                        Some(_) if !self.is_alive(&live.seen) => {}
+                        Some(response) => {
+                            self.tally.count("responses");
+                            let said = self.model.judge_response(settled, live.is_bare, &response)?;
+                            if let Some(what) = said {
+                                self.tally.count(what);
+                            }
+                        }
+                        // The upstream has not answered yet.
+                        None if !self.envoy.is_finished(live.stream) => self.open.push(id),
+                        None => {}
+                    }
                 }
                 Outcome::Pending => {
                     let settled = live.settled.as_ref().expect("it was decided before");
@@ -252,6 +309,14 @@ impl World<'_> {
                     self.open.push(id);
                 }
                 Outcome::Replied(_) if !self.is_alive(&live.seen) => {}
+                Outcome::Replied(reply) if reply.details == WITHHELD => {
+                    let settled = live.settled.as_ref().expect("it was decided before");
+                    self.tally.count("responses withheld");
+                    self.secrets.check("what is said instead of a response", &reply.body)?;
+                    let code = "TENANT_LEAK_BLOCKED".to_owned();
+                    self.model
+                        .judge_withheld(settled, live.is_bare, &Denied { code, reply })?;
+                }
                 Outcome::Replied(_) if self.model.may_be_broken_off(&live.seen) => {
                     self.tally.count("broken off, since trailers cannot be edited");
                 }
