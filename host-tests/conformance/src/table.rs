@@ -49,6 +49,8 @@ pub struct Stage {
     pub buffer_limit: Option<u32>,
     /// How many redirects the router follows.
     pub internal_redirects: u32,
+    /// How long what is old stays after an update, in seconds.
+    pub drain_seconds: u64,
     /// Changes that only the real Envoy can be given.
     pub envoy: EnvoyOnly,
 }
@@ -67,6 +69,7 @@ impl Default for Stage {
             route_metadata: None,
             buffer_limit: None,
             internal_redirects: 0,
+            drain_seconds: 600,
             envoy: EnvoyOnly::default(),
         }
     }
@@ -186,6 +189,10 @@ pub enum Step {
     Wait(Wait),
     /// The client of the last request has its response.
     Answered,
+    /// The plugin is given another configuration, with this script for the root context, and takes it.
+    Update(Program),
+    /// The same, and it is refused: everything stays as it was.
+    Refused(Program),
     /// The plugin is loaded, and nothing else is looked at but whether the host takes it.
     Start,
 }
@@ -422,11 +429,12 @@ pub(crate) fn otherwise() -> Answer {
 impl Row {
     /// Puts bytes in the places of what stands for them.
     fn expand(&mut self, vectors: &Vectors<'_>) -> anyhow::Result<()> {
-        let requests = self.steps.iter_mut().filter_map(|step| match step {
+        let steps = self.steps.iter_mut().filter_map(|step| match step {
             Step::Request(request) | Step::Open(request) => request.probe.as_mut(),
+            Step::Update(program) | Step::Refused(program) => Some(program),
             _ => None,
         });
-        let programs = self.root.iter_mut().chain([&mut self.probe]).chain(requests);
+        let programs = self.root.iter_mut().chain([&mut self.probe]).chain(steps);
         for operation in programs.flat_map(BTreeMap::values_mut).flatten() {
             vectors.expand(operation)?;
         }
@@ -446,6 +454,21 @@ impl Row {
 
     fn script(&self, program: &Program) -> String {
         json!({ "row": self.id, "on": program }).to_string()
+    }
+
+    /// The row with another script for the root context.
+    #[must_use]
+    pub fn updated(&self, root: &Program) -> Self {
+        Self {
+            root: Some(root.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// Whether the plugin is given another configuration on the way.
+    pub fn has_updates(&self) -> bool {
+        let is_update = |step: &Step| matches!(step, Step::Update(_) | Step::Refused(_));
+        self.steps.iter().any(is_update)
     }
 
     /// Whether the row is about loading the plugin only.
