@@ -85,10 +85,7 @@ def main():
         row, said = try_version(version, built, counts)
         rows.append(row)
         notes += said
-    widths = [max(len(str(row[column])) for row in rows) for column in range(len(head))]
-    print()
-    for row in rows:
-        print("  ".join(str(cell).rjust(width) for cell, width in zip(row, widths)))
+    print("\n" + "\n".join(suite.columns(rows)))
     print("".join(f"{note}\n" for note in notes), end="")
     return 1 if notes else 0
 

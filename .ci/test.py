@@ -188,10 +188,15 @@ def table(runners, counts):
     for runner in runners:
         committed = counts.get(runner.name, "-")
         rows.append((runner.name, runner.about, runner.passed, runner.failed, runner.ignored, committed))
-    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
+    return columns(rows, flush_left=2)
+
+
+def columns(rows, flush_left=0):
+    """The lines of a table, so many columns of it flush left and the others flush right."""
+    widths = [max(len(str(cell)) for cell in column) for column in zip(*rows)]
     for row in rows:
-        words = (str(cell).ljust(w) if i < 2 else str(cell).rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
-        yield "  ".join(words)
+        cells = enumerate(zip(map(str, row), widths))
+        yield "  ".join(cell.ljust(width) if at < flush_left else cell.rjust(width) for at, (cell, width) in cells)
 
 
 def main():

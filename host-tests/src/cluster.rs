@@ -142,10 +142,12 @@ impl Answer {
         self
     }
 
-    /// Adds a trailer to the response.
+    /// Adds a trailer to the response, which does not say how long its body is then.
     #[must_use]
     pub fn trailer(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
-        self.response().trailers.add(name, value);
+        let response = self.response();
+        response.headers.remove("content-length");
+        response.trailers.add(name, value);
         self
     }
 

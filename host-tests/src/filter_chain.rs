@@ -84,6 +84,7 @@ impl TinyEnvoy {
                 return;
             }
             half.ended |= ends;
+            half.end_shown = ends;
             if half.iteration == Iteration::StopAll {
                 half.held.extend(bytes);
                 return;
@@ -121,6 +122,7 @@ impl TinyEnvoy {
                 let mut passing = std::mem::take(&mut half.buffered);
                 passing.append(&mut half.current);
                 half.sent.body.append(&mut passing);
+                half.send_trailers();
                 drop(node);
                 if self.fits_buffer_filter(id, side) && ends {
                     self.complete(id, side);
@@ -253,9 +255,7 @@ impl TinyEnvoy {
             half.buffering = false;
             let mut body = std::mem::take(&mut half.buffered);
             half.sent.body.append(&mut body);
-            if let Some(trailers) = half.trailers.take() {
-                half.sent.trailers = trailers;
-            }
+            half.send_trailers();
             half.ended
         };
         if self.fits_buffer_filter(id, side) && is_complete {

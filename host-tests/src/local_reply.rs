@@ -38,13 +38,13 @@ impl TinyEnvoy {
             if stream.finished || (stream.local_reply.is_some() && !is_shown) {
                 return;
             }
+            stream.details = Some(reply.details.clone());
             if stream.response.sent.started {
                 // The client has a head already: what remains is to break the response off.
                 drop(node);
                 self.finish(id);
                 return;
             }
-            stream.details = Some(reply.details.clone());
             stream.local_reply = Some(LocalReplyFacts {
                 details: reply.details.clone(),
             });

@@ -132,6 +132,8 @@ pub(crate) struct Half {
     pub(crate) buffered: Vec<u8>,
     /// The filter paused on body, and sees all of `buffered` as the body.
     pub(crate) buffering: bool,
+    /// The body that the filter was shown last was the end of everything.
+    pub(crate) end_shown: bool,
     /// Body that the filter has not seen because everything is held.
     pub(crate) held: Vec<u8>,
     pub(crate) trailers: Option<HeaderMap>,
@@ -160,6 +162,32 @@ impl Half {
             Some(&mut self.current)
         } else {
             None
+        }
+    }
+
+    /// The trailers that a plugin may change at this moment. At the end of a body without any there are
+    /// some as soon as it does; they are not shown to it.
+    pub(crate) fn trailers_to_edit(&mut self) -> Option<&mut HeaderMap> {
+        if self.trailers.is_none() && self.end_shown && self.body().is_some() {
+            self.trailers = Some(HeaderMap::default());
+            self.trailers_shown = true;
+            self.trailers_readable = true;
+        }
+        self.trailers_to_read()
+    }
+
+    /// The trailers that a plugin may read at this moment.
+    pub(crate) fn trailers_to_read(&mut self) -> Option<&mut HeaderMap> {
+        self.trailers.as_mut().filter(|_| self.trailers_readable)
+    }
+
+    /// The trailers leave behind the body; what is changed of them later does not. On the wire a message has
+    /// none that says how long its body is.
+    pub(crate) fn send_trailers(&mut self) {
+        if let Some(trailers) = &self.trailers
+            && self.sent.headers.get("content-length").is_none()
+        {
+            self.sent.trailers = trailers.clone();
         }
     }
 

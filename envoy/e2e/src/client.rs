@@ -40,6 +40,8 @@ pub struct Reply {
     pub headers: Vec<Field>,
     /// The body.
     pub body: Vec<u8>,
+    /// Trailer field lines, as `headers`.
+    pub trailers: Vec<Field>,
     /// From when the reply was first waited for to its last byte.
     pub took: Duration,
 }
@@ -55,12 +57,10 @@ impl Reply {
         let (head, body) = reply.into_parts();
         let body = Limited::new(body, max_body_bytes).collect().await;
         let body = body.map_err(|error| anyhow::anyhow!("the reply broke off: {error}"))?;
-        let headers = head.headers.iter();
         Ok(Self {
             status: head.status.as_u16(),
-            headers: headers
-                .map(|(name, value)| (name.as_str().into(), value.as_bytes().into()))
-                .collect(),
+            headers: fields(&head.headers),
+            trailers: body.trailers().map(fields).unwrap_or_default(),
             body: body.to_bytes().to_vec(),
             took: started.elapsed(),
         })
@@ -139,6 +139,12 @@ impl Connection {
             () = sending => anyhow::bail!("sending has no end"),
         }
     }
+}
+
+fn fields(map: &hyper::HeaderMap) -> Vec<Field> {
+    map.iter()
+        .map(|(name, value)| (name.as_str().into(), value.as_bytes().into()))
+        .collect()
 }
 
 async fn read_reply(reader: OwnedReadHalf, method: &[u8], started: Instant) -> anyhow::Result<Reply> {

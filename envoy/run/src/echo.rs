@@ -10,7 +10,7 @@ use corpus::answer::Answer;
 use serde_json::{Map, Value, json};
 
 use crate::recorded::{Recorded, Recorder, latin1};
-use crate::scripted::response;
+use crate::scripted::{body, response};
 use crate::server::{Server, whole};
 
 /// An upstream that answers every request with 200 and a JSON object of what it saw: `method`,
@@ -38,7 +38,7 @@ impl Echo {
                 let seen = seen(&record.record(request).await);
                 let answer = answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                 if let Some(answer) = answer {
-                    return response(&answer, whole(answer.body_bytes()));
+                    return response(&answer, body(&answer)?);
                 }
                 let mut response = http::Response::new(whole(format!("{seen:#}\n")));
                 response.headers_mut().insert(

@@ -196,7 +196,7 @@ impl World {
         let _ = self.held.subscribe().wait_for(|held| !held).await;
         tokio::time::sleep(Duration::from_millis(answer.delay_ms)).await;
         match answer.fault {
-            None => response(&answer, whole(answer.body_bytes())),
+            None => response(&answer, body(&answer)?),
             Some(Fault::CloseBeforeHeaders) => Err(Broken),
             Some(Fault::Silence) => std::future::pending().await,
             Some(Fault::ResetMidBody) => response(&answer, HalfBody::of(answer.body_bytes().into()).boxed()),
@@ -204,17 +204,45 @@ impl World {
     }
 }
 
+/// The body of an answer, with its trailers behind it.
+pub(crate) fn body(answer: &Answer) -> Result<Body, Broken> {
+    if answer.trailers.is_empty() {
+        return Ok(whole(answer.body_bytes()));
+    }
+    let mut trailers = http::HeaderMap::new();
+    for (name, value) in &answer.trailers {
+        let name = http::HeaderName::try_from(name).map_err(|_| Broken)?;
+        trailers.append(name, http::HeaderValue::try_from(value).map_err(|_| Broken)?);
+    }
+    let pieces = vec![Frame::data(answer.body_bytes().into()), Frame::trailers(trailers)];
+    Ok(Pieces(pieces.into_iter()).boxed())
+}
+
 /// An answer that is not HTTP (a status out of range, a header with a line break) breaks the connection.
 pub(crate) fn response(answer: &Answer, body: Body) -> Result<http::Response<Body>, Broken> {
     let head = http::Response::builder()
         .status(answer.status())
         .header(http::header::CONTENT_TYPE, "application/json");
-    answer
-        .headers
-        .iter()
+    // HTTP/1.1 sends the trailers only that the head has named.
+    let trailers = answer.trailers.iter().map(|(name, _)| ("trailer", name));
+    let lines = answer.headers.iter().map(|(name, value)| (name.as_str(), value));
+    lines
+        .chain(trailers)
         .fold(head, |head, (name, value)| head.header(name, value))
         .body(body)
         .map_err(|_| Broken)
+}
+
+/// A body of unknown length, piece by piece.
+struct Pieces(std::vec::IntoIter<Frame<Bytes>>);
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        Poll::Ready(self.0.next().map(Ok))
+    }
 }
 
 /// A body that declares its length, gives half of it and breaks.

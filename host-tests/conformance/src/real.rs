@@ -3,6 +3,7 @@
 
 mod bootstrap;
 mod client;
+mod listeners;
 mod world;
 
 use std::collections::HashMap;
@@ -32,6 +33,11 @@ type Started = OnceCell<Result<World, String>>;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Process {
     Workers(u32),
+    /// Rows in which listeners are updated, with as long to drain.
+    Updated {
+        workers: u32,
+        drain_seconds: u64,
+    },
     /// A row that changes the whole bootstrap.
     Alone(String),
 }
@@ -105,6 +111,11 @@ fn process_of(table: &Table, row: &Row) -> Process {
     let stage = table.stage(row);
     if row.is_start() || !stage.envoy.root.is_null() {
         Process::Alone(row.id.clone())
+    } else if row.has_updates() {
+        Process::Updated {
+            workers: stage.workers,
+            drain_seconds: stage.drain_seconds,
+        }
     } else {
         Process::Workers(stage.workers)
     }

@@ -54,6 +54,7 @@ fn builder(table: &Arc<Table>, row: &Row, module: &Path) -> anyhow::Result<Build
         .workers(workers)
         .allow_on_headers_stop_iteration(stage.allow_on_headers_stop_iteration)
         .internal_redirects(stage.internal_redirects)
+        .drain_time(Duration::from_secs(stage.drain_seconds))
         .upstream(answering(table))
         .cluster("peer", answering(table))
         .cluster("refused", |_: &PeerRequest| tiny_envoy::Answer::close_before_headers())
@@ -94,6 +95,9 @@ fn scripted(answer: &Answer) -> tiny_envoy::Answer {
     let mut scripted = tiny_envoy::Answer::json(answer.status(), answer.body_bytes());
     for (name, value) in &answer.headers {
         scripted = scripted.header(name, value);
+    }
+    for (name, value) in &answer.trailers {
+        scripted = scripted.trailer(name, value);
     }
     let scripted = match answer.fault {
         None => scripted,
@@ -158,6 +162,11 @@ impl Playing<'_> {
             Step::Answered => {
                 let stream = self.last()?;
                 self.until(|playing| playing.envoy.is_finished(stream))?;
+            }
+            Step::Update(root) => self.envoy.update(self.row.updated(root).configuration())?,
+            Step::Refused(root) => {
+                let update = self.envoy.update(self.row.updated(root).configuration());
+                ensure!(update.is_err(), "it is taken");
             }
             Step::Start => {}
         }

@@ -26,6 +26,9 @@ pub struct Answer {
     /// Response headers besides `content-type: application/json`.
     #[serde(default)]
     pub headers: Vec<(String, String)>,
+    /// Trailers. Over HTTP/1.1 they are there for whoever has sent `te: trailers`.
+    #[serde(default)]
+    pub trailers: Vec<(String, String)>,
     /// How long the answer takes.
     #[serde(default)]
     pub delay_ms: u64,

@@ -10,7 +10,7 @@ use crate::cluster::{Callout, PeerRequest, Reply};
 use crate::headers::HeaderMap;
 use crate::interleave::{Access, Op, Place};
 use crate::node::{CalloutEnd, Event, made_by_envoy};
-use crate::stream::Side;
+use crate::stream::{Half, Side, Stream};
 use crate::worker::{Deferred, Guest, LocalResponse};
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
@@ -185,8 +185,17 @@ fn readable_map(call: &Call<'_>, kind: u32) -> Result<Option<HeaderMap>, Fault> 
         // One that was held has not left, and is there nevertheless.
         2 if is_logging && !stream.response.sent.started => Some(&stream.response.headers),
         2 if is_logging => Some(&stream.response.sent.headers),
-        3 if is_logging => Some(&stream.response.sent.trailers),
-        _ => live_map(stream, kind)?.map(|map| &*map),
+        // Those of the request are nowhere to be had by then.
+        1 if is_logging => return Ok(Some(HeaderMap::default())),
+        3 if is_logging => {
+            let half = &stream.response;
+            Some(half.trailers.as_ref().unwrap_or(&half.sent.trailers))
+        }
+        0 | 2 => {
+            let half = half_of(stream, kind)?;
+            half.headers_readable.then_some(&half.headers)
+        }
+        _ => half_of(stream, kind)?.trailers_to_read().map(|map| &*map),
     };
     Ok(map.cloned())
 }
@@ -195,22 +204,21 @@ fn edit_map(call: &Call<'_>, kind: u32, edit: impl FnOnce(&mut HeaderMap)) -> Re
     let guest = call.data();
     let id = guest.effective_stream().ok_or(Status::BadArgument)?;
     let mut node = guest.node.lock();
-    edit(live_map(node.stream(id), kind)?.ok_or(Status::BadArgument)?);
+    let half = half_of(node.stream(id), kind)?;
+    let map = match kind {
+        0 | 2 => half.headers_readable.then_some(&mut half.headers),
+        _ => half.trailers_to_edit(),
+    };
+    edit(map.ok_or(Status::BadArgument)?);
     Ok(())
 }
 
-/// The header map that the filter holds in this phase.
-fn live_map(stream: &mut crate::stream::Stream, kind: u32) -> Result<Option<&mut HeaderMap>, Fault> {
-    let half = match kind {
-        0 | 1 => &mut stream.request,
-        2 | 3 => &mut stream.response,
-        _ => return Err(Status::BadArgument.into()),
-    };
-    Ok(match kind {
-        0 | 2 => half.headers_readable.then_some(&mut half.headers),
-        _ if half.trailers_readable => half.trailers.as_mut(),
-        _ => None,
-    })
+fn half_of(stream: &mut Stream, kind: u32) -> Result<&mut Half, Fault> {
+    match kind {
+        0 | 1 => Ok(&mut stream.request),
+        2 | 3 => Ok(&mut stream.response),
+        _ => Err(Status::BadArgument.into()),
+    }
 }
 
 /// Sends a callout from the root context and returns its token.

@@ -81,6 +81,9 @@ pub(crate) fn scripted(answer: &Answer) -> tiny_envoy::Answer {
     for (name, value) in &answer.headers {
         scripted = scripted.header(name, value);
     }
+    for (name, value) in &answer.trailers {
+        scripted = scripted.trailer(name, value);
+    }
     let scripted = match answer.fault {
         None => scripted,
         Some(Fault::ResetMidBody) => scripted.reset_mid_body(),

@@ -46,7 +46,7 @@ fn a_plugin_reads_every_line_and_edits_head_and_trailers() {
     envoy.settle();
     assert_eq!(
         own_notes(&envoy),
-        ["count 6", "end 0", "x-a 1", "all 1,2", "request 2", "trailers 2"]
+        ["count 5", "end 0", "x-a 1", "all 1,2", "request 2", "trailers 2"]
     );
     let response = envoy.response(stream).expect("a response");
     assert_eq!(response.headers.get_all("x-a"), [b"1", b"2", b"3"]);
@@ -76,7 +76,7 @@ fn a_reply_from_the_response_headers_replaces_everything_and_is_not_shown_again(
     .expect("a world");
     let stream = envoy.get("/").send();
     envoy.settle();
-    assert_eq!(own_notes(&envoy), ["headers 6", "log 502"]);
+    assert_eq!(own_notes(&envoy), ["headers 5", "log 502"]);
     let response = envoy.response(stream).expect("a response");
     assert_eq!((response.status(), response.body.as_slice()), (502, b"gone".as_slice()));
     assert!(response.trailers.is_empty());

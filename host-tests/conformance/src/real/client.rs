@@ -157,17 +157,11 @@ impl Client {
             Some(Err(_)) => vec!["response closed".to_owned()],
             Some(Ok(reply)) => {
                 let mut headers = vec![(b":status".to_vec(), reply.status.to_string().into_bytes())];
-                headers.extend(
-                    reply
-                        .headers
-                        .clone()
-                        .into_iter()
-                        .map(|(name, value)| (name.to_vec(), value.to_vec())),
-                );
+                headers.extend(reply.headers.iter().cloned());
                 let message = Message {
                     headers,
                     body: reply.body.clone(),
-                    trailers: Vec::new(),
+                    trailers: reply.trailers.clone(),
                 };
                 message.lines("response", names)
             }

@@ -11,8 +11,9 @@ use envoy_run::{By, Envoy, Options, Recorded, Scripted};
 use tokio::time::{Instant, sleep};
 
 use crate::lines::{Message, Seen, logged};
-use crate::real::bootstrap::{Peers, bootstrap, listener_of};
+use crate::real::bootstrap::{Peers, listener_of};
 use crate::real::client::Client;
+use crate::real::listeners::Listeners;
 use crate::table::{Row, Step, Table, otherwise};
 
 /// How long what a row says may take to be seen.
@@ -48,6 +49,7 @@ pub(super) struct World {
     envoy: Envoy,
     upstream: Scripted<Anything>,
     peer: Scripted<Anything>,
+    listeners: Listeners,
 }
 
 impl World {
@@ -61,15 +63,22 @@ impl World {
             peer: peer.address(),
             refused: closed_port()?,
         };
-        let concurrency = rows.first().map_or(1, |row| table.stage(row).workers);
+        // Those of all rows are alike.
+        let (concurrency, drain_seconds) = rows.first().map_or((1, 0), |row| {
+            let stage = table.stage(row);
+            (stage.workers, stage.drain_seconds)
+        });
+        let (listeners, bootstrap) = Listeners::of(table, module, rows, peers)?;
         let options = Options {
             concurrency,
-            ..Options::new(bootstrap(table, module, &rows, peers)?)
+            drain_time: Duration::from_secs(drain_seconds),
+            ..Options::new(bootstrap)
         };
         Ok(Self {
             envoy: Envoy::start(options).await?,
             upstream,
             peer,
+            listeners,
         })
     }
 
@@ -90,7 +99,7 @@ impl World {
         let mark = if is_whole { 0 } else { self.envoy.logs().mark() };
         let mut client = Client::new(address, mark);
         for step in &row.steps {
-            self.step(&mut client, row, step)
+            self.step(&mut client, table, row, step)
                 .await
                 .with_context(|| format!("{step:?}"))?;
         }
@@ -118,7 +127,7 @@ impl World {
         self.seen(&client, row).await
     }
 
-    async fn step(&self, client: &mut Client, row: &Row, step: &Step) -> anyhow::Result<()> {
+    async fn step(&self, client: &mut Client, table: &Table, row: &Row, step: &Step) -> anyhow::Result<()> {
         match step {
             Step::Request(request) => client.request(row, request).await,
             Step::Open(request) => client.open(row, request).await,
@@ -139,6 +148,16 @@ impl World {
                 }
             }
             Step::Answered => client.answered(SOON).await,
+            Step::Update(root) => {
+                let is_taken = self.listeners.update(&self.envoy, table, &row.updated(root)).await?;
+                ensure!(is_taken, "it is refused");
+                Ok(())
+            }
+            Step::Refused(root) => {
+                let is_taken = self.listeners.update(&self.envoy, table, &row.updated(root)).await?;
+                ensure!(!is_taken, "it is taken");
+                Ok(())
+            }
             Step::Start => Ok(()),
         }
     }
