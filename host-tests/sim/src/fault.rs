@@ -1,5 +1,6 @@
 //! What must not happen.
 
+use std::any::Any;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,17 @@ impl Rule {
 }
 
 impl Fault {
+    /// Something has panicked.
+    #[must_use]
+    pub fn of_panic(what: &str, payload: &(dyn Any + Send)) -> Self {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        Self {
+            rule: Rule::Integrity,
+            what: format!("{what} broke off: {}", text.unwrap_or("a panic")),
+        }
+    }
+
     /// What faults have in common that are one and the same.
     #[must_use]
     pub fn likeness(&self) -> (Rule, Vec<String>) {

@@ -10,9 +10,12 @@ mod setup;
 mod strangers;
 mod together;
 
+use std::panic::catch_unwind;
+
 use fastrand::Rng;
 
 use self::phase::Phase;
+use crate::fault::Fault;
 use crate::script::{Op, Script, Setup, Timed};
 
 /// The script of a seed. The same seed gives the same script for as long as this module stays as it is; what
@@ -30,6 +33,14 @@ pub fn script(seed: u64) -> Script {
         setup: generator.setup,
         ops: generator.ops,
     }
+}
+
+/// The same, where it is to be told whose script it is that breaks off.
+///
+/// # Errors
+/// The generator has panicked.
+pub fn attempt(seed: u64) -> Result<Script, Fault> {
+    catch_unwind(|| script(seed)).map_err(|payload| Fault::of_panic("its script", payload.as_ref()))
 }
 
 /// A script that is being written.

@@ -6,8 +6,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tenantgate_sim::fault::Fault;
 use tenantgate_sim::script::Script;
 use tenantgate_sim::tally::Tally;
+use tenantgate_sim::world::Played;
 use tenantgate_sim::{generate, shrink, world};
 use tiny_envoy::Plugin;
 
@@ -49,7 +51,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// Plays one seed and tells everything.
 fn one(seed: u64, plugin: &Plugin, as_found: bool) -> ExitCode {
-    let script = generate::script(seed);
+    let script = match generate::attempt(seed) {
+        Ok(script) => script,
+        Err(fault) => return without_script(seed, &fault),
+    };
     let played = world::play(&script, plugin, true);
     if played.fault.is_some() && !as_found {
         tell_fault(seed, &script, plugin, as_found);
@@ -69,6 +74,12 @@ fn one(seed: u64, plugin: &Plugin, as_found: bool) -> ExitCode {
             ExitCode::SUCCESS
         }
     }
+}
+
+/// Tells that there is no world of a seed.
+fn without_script(seed: u64, fault: &Fault) -> ExitCode {
+    println!("seed {seed}: {fault}");
+    ExitCode::FAILURE
 }
 
 /// Tells how a fault comes about, in as few steps as were found.
@@ -118,8 +129,13 @@ fn many(arguments: &Arguments, plugin: &Plugin) -> ExitCode {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let script = generate::script(seed);
-                    let played = world::play(&script, plugin, false);
+                    let played = match generate::attempt(seed) {
+                        Ok(script) => world::play(&script, plugin, false),
+                        Err(fault) => Played {
+                            fault: Some(fault),
+                            ..Played::default()
+                        },
+                    };
                     worlds.fetch_add(1, Ordering::Relaxed);
                     let sum = requests.fetch_add(played.tally.of("requests"), Ordering::Relaxed);
                     if let Ok(mut tally) = tally.lock() {
@@ -148,7 +164,10 @@ fn many(arguments: &Arguments, plugin: &Plugin) -> ExitCode {
     match broken.into_inner().ok().flatten() {
         Some(seed) => {
             println!();
-            tell_fault(seed, &generate::script(seed), plugin, arguments.as_found);
+            match generate::attempt(seed) {
+                Ok(script) => tell_fault(seed, &script, plugin, arguments.as_found),
+                Err(fault) => return without_script(seed, &fault),
+            }
             ExitCode::FAILURE
         }
         None => ExitCode::SUCCESS,

@@ -9,6 +9,7 @@ mod story;
 mod update;
 mod watch;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -29,7 +30,7 @@ use crate::tally::Tally;
 const LONGEST_DRAIN: Duration = Duration::from_secs(1_000_000);
 
 /// What has come of a script.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Played {
     /// What must not have happened, if anything.
     pub fault: Option<Fault>,
@@ -91,29 +92,22 @@ pub fn filter() -> anyhow::Result<Plugin> {
 #[must_use]
 pub fn play(script: &Script, plugin: &Plugin, is_told: bool) -> Played {
     let ledger = Ledger::default();
-    let mut story = Story::new(is_told);
-    let mut tally = Tally::default();
+    // What was told by then outlives a world that breaks off.
+    let story = Story::new(is_told);
+    let tally = RefCell::default();
     let played = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(script, plugin, ledger, std::mem::take(&mut story))?;
+        let mut world = World::new(script, plugin, ledger, story.clone())?;
         let result = world.run();
-        story = std::mem::take(&mut world.story);
-        tally = std::mem::take(&mut world.tally);
+        tally.replace(std::mem::take(&mut world.tally));
         result
     }));
     let fault = match played {
         Ok(result) => result.err(),
-        Err(payload) => {
-            let text = payload.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
-            Some(Fault {
-                rule: Rule::Integrity,
-                what: format!("the world broke off: {}", text.unwrap_or("a panic")),
-            })
-        }
+        Err(payload) => Some(Fault::of_panic("the world", payload.as_ref())),
     };
     Played {
         fault,
-        tally,
+        tally: tally.into_inner(),
         story: story.lines(),
     }
 }

@@ -1,33 +1,37 @@
 //! What happens, in words.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::ledger::{About, Call};
 use crate::model::{Decision, Made, Note};
 use crate::script::{Again, Change, Credential, Delivery, Request, Saying, Token};
 
-/// What happens, line by line, where somebody reads it.
-#[derive(Debug, Default)]
-pub struct Story(Option<Vec<String>>);
+/// What happens, line by line, where somebody reads it. Clones are the same story.
+#[derive(Debug, Clone)]
+pub struct Story(Option<Rc<RefCell<Vec<String>>>>);
 
 impl Story {
     /// A story that is told, or not.
     #[must_use]
     pub fn new(is_told: bool) -> Self {
-        Self(is_told.then(Vec::new))
+        Self(is_told.then(Rc::default))
     }
 
     /// A line.
-    pub fn tell(&mut self, at: Duration, line: impl FnOnce() -> String) {
-        if let Some(lines) = &mut self.0 {
-            lines.push(format!("{:>9.3} s  {}", at.as_secs_f64(), line()));
+    pub fn tell(&self, at: Duration, line: impl FnOnce() -> String) {
+        if let Some(lines) = &self.0 {
+            lines
+                .borrow_mut()
+                .push(format!("{:>9.3} s  {}", at.as_secs_f64(), line()));
         }
     }
 
     /// All of it.
     #[must_use]
     pub fn lines(self) -> Vec<String> {
-        self.0.unwrap_or_default()
+        self.0.map(|lines| lines.take()).unwrap_or_default()
     }
 }
 
