@@ -73,19 +73,27 @@ def sentence(patch):
 
 
 def fresh_tree():
-    """A copy of what git knows of the tree, changes that are not committed included."""
-    shutil.rmtree(TREE, ignore_errors=True)
+    """A copy of what git knows of the tree, changes that are not committed included.
+
+    What is there already as it should be keeps its time, so that it is not built again; whatever is written gets the
+    present one, so that nothing of an earlier run, least of all its last mutant, is taken for up to date.
+    """
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
         check=True,
         stdout=subprocess.PIPE,
     )
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (ROOT / name).is_file():
-            (TREE / name).parent.mkdir(parents=True, exist_ok=True)
-            # With its time: what has not changed is not built again.
-            shutil.copy2(ROOT / name, TREE / name)
+    names = {name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()}
+    for there in [path for path in TREE.rglob("*") if path.is_file()]:
+        if str(there.relative_to(TREE)) not in names:
+            there.unlink()
+    for name in names:
+        source, copy = ROOT / name, TREE / name
+        if not copy.is_file() or copy.read_bytes() != source.read_bytes():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+            shutil.copymode(source, copy)
 
 
 def apply(patch, *flags):
