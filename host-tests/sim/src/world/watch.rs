@@ -253,7 +253,9 @@ impl World<'_> {
     /// Whoever waits is let go once, or answered once.
     fn check_once(&self, id: u32, stream: StreamId) -> Result<(), Fault> {
         let times = self.envoy.releases(stream);
-        if times > 1 {
+        // Let go, and then broken off in the same step.
+        let most = 1 + u32::from(self.model.may_be_broken_off(&self.live[&id].seen));
+        if times > most {
             return Rule::Answered.broken(format!("request {id} was resumed or answered {times} times"));
         }
         Ok(())
