@@ -161,12 +161,13 @@ impl Breaker {
         }
     }
 
-    /// Whether anybody could have been told since `from_ms` that the circuit is open.
-    pub(crate) fn may_be_open(&self, knobs: &Knobs, from_ms: u64) -> bool {
+    /// Whether anybody could have been told since `from_ms` that the circuit is open. `has_prober`: whether somebody
+    /// may have been let through since that time as the probe, whose call is still to go out.
+    pub(crate) fn may_be_open(&self, knobs: &Knobs, from_ms: u64, has_prober: impl FnOnce(u64) -> bool) -> bool {
         match self.phase {
             _ if self.unclear_since_ms.is_some() => true,
             Phase::Closed { .. } => self.closed_ms.is_some_and(|closed_ms| from_ms <= closed_ms),
-            Phase::Open { until_ms, .. } => from_ms < until_ms.max(from_ms + 1),
+            Phase::Open { until_ms, .. } => from_ms < until_ms || has_prober(until_ms),
             Phase::HalfOpen { until_ms, .. } => from_ms < until_ms + knobs.timeout_ms,
         }
     }

@@ -6,7 +6,6 @@ use super::Model;
 use super::breaker::Permit;
 use super::evidence::{TENANT_PAUSE_MS, shortest_ttl_ms};
 use super::knowledge::{Fetch, Lookup, Meaning};
-use crate::config::API_KEYS;
 use crate::fault::{Fault, Rule};
 use crate::ledger::{About, Call, Span};
 use crate::script::{Answer, KeysAnswer};
@@ -212,9 +211,6 @@ impl Model {
 
     /// Whether a call is the second half of one that was answered with 401. Takes note of it.
     fn retries(&mut self, lookup: &Lookup) -> bool {
-        if API_KEYS.len() < 2 {
-            return false;
-        }
         let calls = self.knowledge.of.get(&lookup.tenant).cloned().unwrap_or_default();
         // Not the last one only: after an update the old configuration's question may still be under way.
         let first = calls.into_iter().rev().find(|call| {

@@ -6,7 +6,7 @@ use super::evidence::longest_ttl_ms;
 use super::keys::{Place, is_rejected, place};
 use super::knowledge::{Effect, Lookup, Meaning, is_schema};
 use super::passes::{Pass, is_outside};
-use super::upstream::{check_bare, check_head, check_public, check_trailers};
+use super::upstream::{check_bare, check_head, check_trailers};
 use super::{Decision, Model, Seen, Settled};
 use crate::fault::{Fault, Rule};
 use crate::peers;
@@ -39,7 +39,7 @@ impl Model {
         let request = &settled.seen.request;
         let id = request.id;
         let module = match place(&request.method, &request.path) {
-            Place::Public => return check_public(request, sent),
+            Place::Public => return check_bare(request, sent),
             Place::Hazardous => {
                 return Rule::Decision.broken(format!("request {id} to the hazardous {} was forwarded", request.path));
             }
@@ -287,7 +287,7 @@ impl Model {
             }),
             "TENANT_LOOKUP_OVERLOADED" => self.may_be_overloaded(&tenant, settled),
             "TENANT_MANAGER_UNAVAILABLE" => self.may_be_unavailable(&tenant, settled),
-            "CIRCUIT_OPEN" => self.breaker.may_be_open(&knobs, settled.seen.begun_ms),
+            "CIRCUIT_OPEN" => self.may_be_open(&knobs, settled.seen.begun_ms),
             _ => false,
         };
         if may_be {

@@ -1,5 +1,7 @@
 //! Reasons that the filter may have had.
 
+use std::collections::BTreeMap;
+
 use super::knowledge::{Effect, Lookup, Meaning};
 use super::{Model, Settled, breaker};
 use crate::script::Knobs;
@@ -20,6 +22,14 @@ pub(super) fn shortest_ttl_ms(knobs: &Knobs) -> u64 {
 }
 
 impl Model {
+    /// Whether anybody could have been told since `from_ms` that the circuit is open.
+    pub(super) fn may_be_open(&self, knobs: &Knobs, from_ms: u64) -> bool {
+        self.breaker.may_be_open(knobs, from_ms, |until_ms| {
+            let waits = |seen: &super::Seen| seen.begun_ms >= until_ms && !self.deciding.contains(&seen.request.id);
+            self.waiting.values().flat_map(BTreeMap::values).any(waits) || !self.stale.is_empty()
+        })
+    }
+
     /// Whether the worker of a request may have found that the Tenant Manager has no answer about its
     /// tenant: a lookup has failed, somebody may not be asked, or the request has waited too long.
     pub(super) fn may_be_unavailable(&self, tenant: &str, settled: &Settled) -> bool {
@@ -40,7 +50,7 @@ impl Model {
         };
         has_waited
             || self.breaker.may_be_paused(seen.begun_ms)
-            || self.breaker.may_be_open(knobs, seen.begun_ms)
+            || self.may_be_open(knobs, seen.begun_ms)
             || self
                 .knowledge
                 .about(tenant)

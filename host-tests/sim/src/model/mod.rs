@@ -113,6 +113,8 @@ pub struct Model {
     named: BTreeSet<String>,
     /// By worker, how many wait now: all of them, and by tenant.
     waiting: BTreeMap<usize, BTreeMap<u32, Seen>>,
+    /// Those about whom it has just been decided.
+    deciding: BTreeSet<u32>,
     /// Which VM each worker has.
     lives: Vec<u32>,
 }
@@ -135,6 +137,7 @@ impl Model {
             stale: Vec::new(),
             named: BTreeSet::new(),
             waiting: BTreeMap::new(),
+            deciding: BTreeSet::new(),
             lives: vec![0; workers + 1],
         }
     }
@@ -158,6 +161,18 @@ impl Model {
         self.knobs(seen.config).reports
     }
 
+    /// How many tenants the filter may have heard of.
+    pub fn population(&self) -> usize {
+        let of_events = self
+            .knowledge
+            .applied
+            .iter()
+            .filter_map(|applied| applied.tenant.as_deref());
+        let of_calls = self.knowledge.of.keys().map(String::as_str);
+        let named = self.named.iter().map(String::as_str);
+        named.chain(of_calls).chain(of_events).collect::<BTreeSet<_>>().len()
+    }
+
     /// A request is sent.
     pub fn begins(&mut self, seen: &Seen) {
         if let Some(tenant) = self.may_name(seen) {
@@ -167,6 +182,11 @@ impl Model {
             .entry(seen.request.worker)
             .or_default()
             .insert(seen.request.id, seen.clone());
+    }
+
+    /// In this step it has been decided about these requests, and about no others.
+    pub fn decides(&mut self, requests: impl Iterator<Item = u32>) {
+        self.deciding = requests.collect();
     }
 
     /// The client of a request has left, or its VM is gone.

@@ -38,7 +38,7 @@ impl Model {
             || self.knowledge.about(&used.tenant).any(is_asked)
             || self.may_be_unavailable(&used.tenant, settled)
             || self.breaker.may_be_paused(since_ms)
-            || self.breaker.may_be_open(knobs, since_ms);
+            || self.may_be_open(knobs, since_ms);
         (!is_excused).then(|| Owed {
             tenant: used.tenant.clone(),
             worker: seen.request.worker,

@@ -132,19 +132,11 @@ pub(super) fn check_head(
     check_plain(request, headers)
 }
 
-/// What the head of a request without a tenant must look like.
-pub(super) fn check_public(request: &Request, sent: &PeerRequest) -> Result<(), Fault> {
-    for (name, value) in sent.headers.iter() {
-        check_without_tenant(request, "the head", name, value)?;
-    }
-    check_plain(request, &sent.headers)
-}
-
-/// What the head of a request must look like that goes on though it would have been denied.
+/// What the head of a request without a tenant must look like: one to a public path, or one that would be denied.
 pub(super) fn check_bare(request: &Request, sent: &PeerRequest) -> Result<(), Fault> {
     if sent.path() != request.path || sent.method() != request.method {
         return Rule::Identity.broken(format!(
-            "request {} would be denied, and {} {} becomes {} {}",
+            "request {} has no tenant, and {} {} becomes {} {}",
             request.id,
             request.method,
             request.path,
@@ -152,7 +144,10 @@ pub(super) fn check_bare(request: &Request, sent: &PeerRequest) -> Result<(), Fa
             sent.path()
         ));
     }
-    check_public(request, sent)
+    for (name, value) in sent.headers.iter() {
+        check_without_tenant(request, "the head", name, value)?;
+    }
+    check_plain(request, &sent.headers)
 }
 
 /// What of a request has no meaning to the filter stays as it is.

@@ -10,10 +10,6 @@ const MOST_MEMORY: usize = 32 * 1024 * 1024;
 /// What there is in the shared data besides the tables: the log, the queue's number, the sweep, a Tenant
 /// Manager per configuration, discovery, shares of rates, labels.
 const OTHER_KEYS: usize = 48;
-/// Slots of a set in the tables of tenants and of rates.
-const SLOTS_OF_A_SET: u64 = 8;
-/// `rate_limit.shared_slots` unless configured.
-const RATE_SLOTS: u64 = 16_384;
 /// When a world that has ended is quiet: past every lease, pause and refusal, and when the tables have been swept.
 const QUIET_AFTER_MS: u64 = 3_600_000;
 /// Largest value that is kept for all workers, in bytes.
@@ -37,6 +33,9 @@ impl World<'_> {
                 self.open.retain(|other| *other != id);
                 self.observe(span)?;
             }
+        }
+        for (id, live) in &self.live {
+            self.check_once(*id, live.stream)?;
         }
         self.check_counters()?;
         self.check_bounds()?;
@@ -66,14 +65,20 @@ impl World<'_> {
                 return Rule::Bounds.broken(format!("the VM of worker {worker} has {bytes} bytes of memory"));
             }
         }
-        let slots: u64 = setup.configs.iter().map(|knobs| knobs.shared_slots).sum();
+        // Each tenant has one set at most in the table of tenants, and one in that of rates, of each configuration.
+        let tenants = self.model.population();
+        let most = tenants * setup.configs.len();
         let held = self.envoy.metric("tenant_consumers_active").unwrap_or_default();
-        if held > slots {
-            return Rule::Bounds.broken(format!("{held} tenants are held in {slots} slots"));
+        if usize::try_from(held).is_ok_and(|held| held > most) {
+            return Rule::Bounds.broken(format!("{held} records are held of {tenants} tenants"));
         }
         let shared = self.envoy.shared_data();
-        let slots: u64 = setup.configs.iter().map(|knobs| knobs.shared_slots + RATE_SLOTS).sum();
-        let most = usize::try_from(slots / SLOTS_OF_A_SET).expect("a small number") + OTHER_KEYS;
+        let most: usize = setup
+            .configs
+            .iter()
+            .map(|knobs| tenants * (1 + usize::from(knobs.rate.is_some())))
+            .sum();
+        let most = most + OTHER_KEYS;
         if shared.len() > most {
             return Rule::Bounds.broken(format!(
                 "there are {} keys of shared data, more than {most}",

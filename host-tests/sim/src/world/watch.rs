@@ -43,6 +43,7 @@ impl World<'_> {
             Decision::Denied(Denied { code, .. }) | Decision::Reported(_, code) if code == "KEY_REJECTED" => 1,
             Decision::Denied(_) | Decision::Reported(..) => 2,
         });
+        self.model.decides(decided.iter().map(|(id, _)| *id));
         for (id, decision) in &decided {
             self.settles(*id, decision, span)?;
         }
@@ -247,11 +248,17 @@ impl World<'_> {
         {
             return Ok(());
         }
+        let patience_ms = self.model.patience_ms(&settled.seen);
+        if waited_ms > patience_ms {
+            return Rule::Answered.broken(format!(
+                "request {id} was decided after {waited_ms} ms; it was to be answered within {patience_ms} ms"
+            ));
+        }
         self.model.judge(&settled, decision)
     }
 
     /// Whoever waits is let go once, or answered once.
-    fn check_once(&self, id: u32, stream: StreamId) -> Result<(), Fault> {
+    pub(super) fn check_once(&self, id: u32, stream: StreamId) -> Result<(), Fault> {
         let times = self.envoy.releases(stream);
         // Let go, and then broken off in the same step.
         let most = 1 + u32::from(self.model.may_be_broken_off(&self.live[&id].seen));
@@ -271,6 +278,7 @@ impl World<'_> {
         let open = std::mem::take(&mut self.open);
         for id in open {
             let live = &self.live[&id];
+            self.check_once(id, live.stream)?;
             match self.envoy.outcome(live.stream) {
                 Outcome::Forwarded(sent) => {
                     let settled = live.settled.as_ref().expect("it was decided before");
@@ -330,6 +338,13 @@ impl World<'_> {
                     if !self.model.may_be_cut(settled) {
                         return Rule::Answered.broken(format!(
                             "request {id} was forwarded and then cut, though nobody has refused its tenant"
+                        ));
+                    }
+                    let until_ms = self.model.must_be_cut_by(settled);
+                    if let Some(until_ms) = until_ms.filter(|until_ms| *until_ms < self.now_ms()) {
+                        return Rule::Refusal.broken(format!(
+                            "request {id} is cut at {} ms; it was to be cut by {until_ms} ms",
+                            self.now_ms()
                         ));
                     }
                     self.story.tell(self.envoy.elapsed(), || format!("request {id} is cut"));
