@@ -355,6 +355,12 @@ impl Resolver {
             let held = self.local.look(tenant, now_ms)?;
             Some((held.outcome, held.age, Level::Local))
         });
+        // Where too many ask, nobody knows that the Tenant Manager would not answer: callers could have a record
+        // served for longer by bringing that about.
+        let is_served = |outcome: &Outcome, age: Age| {
+            outcome.refuses() || age != Age::Fallback || unavailable != Unavailable::Overloaded
+        };
+        let last = last.filter(|(outcome, age, _)| is_served(outcome, *age));
         let past_order = view.and_then(|view| view.past_order.as_ref()).and_then(known);
         match last {
             Some((outcome, _, level)) if !outcome.refuses() => {
@@ -415,15 +421,18 @@ impl Resolver {
         let now_ms = node.monotonic_ms();
         self.listen(node);
         let mut touched = match &mut self.touched {
-            Some(touched) => touched.take(open),
+            Some(touched) => touched.take(open, now_ms),
             None => Vec::new(),
         };
-        touched.retain(|tenant| match self.is_refused(tenant, now_ms, node) {
-            Some(is_refused) => is_refused,
-            None => {
-                self.look_up_later(tenant.clone(), node);
-                false
+        touched.retain(|tenant| {
+            let is_refused = self.is_refused(tenant, now_ms, node);
+            if let Some(touched) = &mut self.touched {
+                touched.note(tenant, is_refused.is_some());
             }
+            if is_refused.is_none() {
+                self.look_up_later(tenant.clone(), node);
+            }
+            is_refused == Some(true)
         });
         self.pump(manager, now_ms, node);
         touched

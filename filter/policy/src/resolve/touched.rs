@@ -1,17 +1,25 @@
 //! Whom there has been news of since somebody asked, for streams that are open longer than a request
 //! takes.
 
+use std::collections::BTreeSet;
+
 use super::changes::News;
 use crate::tenant_id::TenantId;
 
 /// How many tenants are told apart; beyond it all are taken to be touched.
 const MAX_TOLD_APART: usize = 64;
 
+/// How soon a tenant is looked at again about whom nothing could be learned.
+const AGAIN_MS: u64 = 1_000;
+
 /// Tenants that may be known to be something else than before.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     tenants: Vec<TenantId>,
     everyone: bool,
+    /// Of whom nothing was known when it was asked last, and when that is asked again.
+    unknown: BTreeSet<TenantId>,
+    again_ms: u64,
 }
 
 impl Touched {
@@ -44,15 +52,33 @@ impl Touched {
         }
     }
 
-    /// Those of `open` that have been touched since this was asked last.
-    pub(super) fn take<'t>(&mut self, open: impl Iterator<Item = &'t TenantId>) -> Vec<TenantId> {
-        let touched = std::mem::take(self);
-        if !touched.everyone && touched.tenants.is_empty() {
+    /// Those of `open` that have been touched since this was asked last, and from time to time those about whom
+    /// nothing is known.
+    pub(super) fn take<'t>(&mut self, open: impl Iterator<Item = &'t TenantId>, now_ms: u64) -> Vec<TenantId> {
+        let everyone = std::mem::take(&mut self.everyone);
+        let tenants = std::mem::take(&mut self.tenants);
+        let unknown = if now_ms < self.again_ms {
+            BTreeSet::new()
+        } else {
+            self.again_ms = now_ms.saturating_add(AGAIN_MS);
+            std::mem::take(&mut self.unknown)
+        };
+        if !everyone && tenants.is_empty() && unknown.is_empty() {
             return Vec::new();
         }
-        open.filter(|tenant| touched.everyone || touched.tenants.contains(tenant))
+        open.filter(|tenant| everyone || tenants.contains(tenant) || unknown.contains(tenant))
             .cloned()
             .collect()
+    }
+
+    /// Notes whether anything is known of a tenant with an open stream. A question may fail, and then nobody would
+    /// look at him again; there are as many of these at most as there are such tenants.
+    pub(super) fn note(&mut self, tenant: &TenantId, is_known: bool) {
+        if is_known {
+            self.unknown.remove(tenant);
+        } else {
+            self.unknown.insert(tenant.clone());
+        }
     }
 }
 
@@ -69,11 +95,11 @@ mod tests {
         let open = [tenant(1), tenant(2)];
         let mut touched = Touched::default();
         touched.hear(&News::Tenants(vec!["t2".to_owned(), "t3".to_owned()]));
-        assert_eq!(touched.take(open.iter()), [tenant(2)]);
-        assert_eq!(touched.take(open.iter()), []);
+        assert_eq!(touched.take(open.iter(), 0), [tenant(2)]);
+        assert_eq!(touched.take(open.iter(), 0), []);
         touched.add(tenant(1));
         touched.hear(&News::None);
-        assert_eq!(touched.take(open.iter()), [tenant(1)]);
+        assert_eq!(touched.take(open.iter(), 0), [tenant(1)]);
     }
 
     #[test]
@@ -81,11 +107,11 @@ mod tests {
         let open = [tenant(1), tenant(5_000)];
         let mut touched = Touched::default();
         touched.hear(&News::Everything);
-        assert_eq!(touched.take(open.iter()), open);
+        assert_eq!(touched.take(open.iter(), 0), open);
         (0..MAX_TOLD_APART).for_each(|number| touched.add(tenant(number)));
-        assert_eq!(touched.take(open.iter()), [tenant(1)]);
+        assert_eq!(touched.take(open.iter(), 0), [tenant(1)]);
         (0..=MAX_TOLD_APART).for_each(|number| touched.add(tenant(number)));
         assert!(touched.tenants.is_empty());
-        assert_eq!(touched.take(open.iter()), open);
+        assert_eq!(touched.take(open.iter(), 0), open);
     }
 }

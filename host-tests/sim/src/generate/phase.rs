@@ -145,7 +145,7 @@ impl Phase {
                 generator.does(Op::Kill(worker));
             }
             Self::Updates if generator.happens(4) => generator.update(),
-            Self::Updates if generator.happens(2) => generator.does(Op::Drain),
+            Self::Updates if generator.happens(6) => generator.does(Op::Drain),
             Self::Updates if generator.happens(5) => generator.race(),
             Self::Updates if generator.happens(5) => generator.stream(),
             Self::Crowd if n.is_multiple_of(30) => generator.crowd(),

@@ -170,6 +170,7 @@ impl Model {
             worker: made.map(|made| made.worker),
             life: made.map_or(0, |made| self.lives[made.worker]),
             config: self.config,
+            is_mixed: self.is_mixed,
             asked,
             asked_ms: now_ms,
             ends_ms: now_ms,

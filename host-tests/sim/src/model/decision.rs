@@ -215,6 +215,8 @@ impl Model {
             let is_later = lookup.asked.is_before(delivered) && delivered.is_before(settled.decided);
             // One that was begun after the record had come, or whose record came after it.
             let is_certain = refusal.config == lookup.config
+                && !refusal.is_mixed
+                && !lookup.is_mixed
                 && lookup.asked.is_before(refusal.asked)
                 && !self.knowledge.may_be_overtaken(refusal, delivered);
             if is_later && is_certain {

@@ -55,7 +55,6 @@ impl Model {
                 .knowledge
                 .about(tenant)
                 .any(|lookup| has_failed(lookup) || is_paused(lookup))
-            || self.may_be_overloaded(tenant, settled)
     }
 
     /// Whether a lookup of this meaning may have answered a request: it waited for it, or found it

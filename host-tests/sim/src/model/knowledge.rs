@@ -18,6 +18,8 @@ pub(crate) struct Lookup {
     pub(crate) life: u32,
     /// The configuration in force.
     pub(crate) config: usize,
+    /// Whether an earlier configuration was still there, which may have made it.
+    pub(crate) is_mixed: bool,
     /// The tick at which it was made.
     pub(crate) asked: Span,
     /// When it was made.

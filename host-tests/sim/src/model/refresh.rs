@@ -37,6 +37,7 @@ impl Model {
             || knobs.shared_slots < FEW_SLOTS
             || self.knowledge.about(&used.tenant).any(is_asked)
             || self.may_be_unavailable(&used.tenant, settled)
+            || self.may_be_overloaded(&used.tenant, settled)
             || self.breaker.may_be_paused(since_ms)
             || self.may_be_open(knobs, since_ms);
         (!is_excused).then(|| Owed {

@@ -234,3 +234,18 @@ fn an_eighth_of_the_waiters_is_for_one_tenant_and_all_of_them_for_all() {
     waits.pop();
     worker.wait("t7", &world);
 }
+
+#[test]
+fn who_asks_too_often_is_not_served_by_a_record_for_when_nobody_can_be_asked() {
+    let Bench { world, mut workers, .. } = Bench::new(1, &json!({ "max_waiters": 16 }));
+    let worker = &mut workers[0];
+    worker.look_up("acme", 200, RECORD, &world);
+    // Past ttl and stale_while_revalidate, within stale_if_error.
+    world.now_ms.set(world.monotonic_ms() + 200_000);
+    let id = worker.begin("acme", &world);
+    let _waiting = [worker.wait("acme", &world), worker.wait("acme", &world)];
+    let third = worker.known("acme", &world);
+    assert_eq!(*third, Outcome::Unavailable(Unavailable::Overloaded));
+    // Once the Tenant Manager has failed there is nobody to be asked.
+    assert!(is_record(&outcome(worker.answered(id, 500, "", &world))));
+}

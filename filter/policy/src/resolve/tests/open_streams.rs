@@ -106,6 +106,34 @@ fn a_tenant_of_whom_nothing_is_known_any_more_is_asked_about_and_nobody_else() {
 }
 
 #[test]
+fn a_tenant_about_whom_the_tenant_manager_gives_no_answer_is_asked_about_until_it_does() {
+    let Bench { world, mut workers, .. } = bench();
+    let worker = &mut workers[0];
+    worker.look_up("acme", 200, RECORD, &world);
+    refused_since(worker, &["acme"], &world);
+    worker.refreshes();
+    let commands = [event("acme", refuse("suspended"), None), Command::ForgetEverything];
+    worker.obey(&commands, &world).unwrap();
+    for status in [500, 429, 500, 400, 500] {
+        assert!(refused_since(worker, &["acme"], &world).is_empty());
+        let asked = worker.refreshes();
+        assert_eq!(asked.len(), 1, "{status}");
+        worker.answered(asked[0], status, "", &world);
+        assert!(refused_since(worker, &["acme"], &world).is_empty());
+        assert!(worker.refreshes().is_empty(), "once a second");
+        // Past every pause that such an answer brings.
+        world.now_ms.set(world.monotonic_ms() + 1_001);
+    }
+    assert!(refused_since(worker, &["acme"], &world).is_empty());
+    let asked = worker.refreshes();
+    worker.answered(asked[0], 403, r#"{"status":"suspended"}"#, &world);
+    assert_eq!(refused_since(worker, &["acme"], &world), ["acme"]);
+    world.now_ms.set(world.monotonic_ms() + 1_001);
+    assert!(refused_since(worker, &["acme"], &world).is_empty());
+    assert!(worker.refreshes().is_empty(), "it is known by now");
+}
+
+#[test]
 fn a_tenant_that_is_gone_is_refused_where_that_was_learned() {
     let Bench { world, mut workers, .. } = bench();
     workers[0].look_up("acme", 404, "", &world);
