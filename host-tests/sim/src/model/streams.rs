@@ -1,7 +1,8 @@
 //! Streams that were let go and are still open when their tenant is refused.
 
+use super::calls::FEW_SLOTS;
 use super::keys::{Place, place};
-use super::knowledge::{Effect, Meaning};
+use super::knowledge::{Effect, Lookup, Meaning};
 use super::{Model, Settled};
 use crate::script::Credential;
 
@@ -56,12 +57,33 @@ impl Model {
             });
             event.effect == Effect::Refuse && settled.decided.is_before(event.span) && !is_lifted
         };
-        let first = self
-            .knowledge
-            .events(tenant)
-            .filter(refusing)
-            .map(|event| event.at_ms)
-            .min();
+        let by_event = self.knowledge.events(tenant).filter(refusing).map(|event| event.at_ms);
+        let by_lookup = self.refusals_heard(settled, tenant);
+        let first = by_event.chain(by_lookup).min();
         first.map(|at_ms| at_ms + CUT_WITHIN_MS)
+    }
+
+    /// When every worker of the configuration that let a stream go must have heard the Tenant Manager refuse its
+    /// tenant, in milliseconds.
+    fn refusals_heard<'m>(&'m self, settled: &'m Settled, tenant: &'m str) -> impl Iterator<Item = u64> {
+        let config = settled.seen.config;
+        let is_alone = !self.is_mixed && self.config == config && self.knobs(config).shared_slots >= FEW_SLOTS;
+        let refusing = move |lookup: &&Lookup| {
+            // Whoever is unknown is so to the worker that asked alone.
+            let is_heard = lookup.meaning.refuses() && lookup.meaning != Meaning::Unknown && !lookup.is_lost;
+            let is_since = settled.decided.is_before(lookup.asked) && lookup.config == config && !lookup.is_mixed;
+            let is_kept = lookup.delivered.is_some_and(|delivered| {
+                !self.knowledge.may_be_overtaken(lookup, delivered)
+                    && !self
+                        .knowledge
+                        .events(tenant)
+                        .any(|event| !event.span.is_before(delivered))
+            });
+            is_alone && is_heard && is_since && is_kept
+        };
+        self.knowledge
+            .about(tenant)
+            .filter(refusing)
+            .map(|lookup| lookup.ends_ms)
     }
 }
