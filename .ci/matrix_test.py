@@ -1,7 +1,9 @@
-"""Tests of what matrix.py reads."""
+"""Tests of what matrix.py reads, and of the order in which it goes on."""
 
 import re
+import subprocess
 import unittest
+from unittest import mock
 
 import matrix as script
 import test as suite
@@ -32,6 +34,18 @@ class Reading(unittest.TestCase):
             heard.add(line)
         self.assertEqual(heard.failures, ["keys::a name with spaces"])
         self.assertEqual((heard.runner.passed, heard.runner.failed), (1, 1))
+
+
+class Order(unittest.TestCase):
+    def test_a_version_that_cannot_be_fetched_fails_before_any_has_run(self):
+        versions = script.pinned()
+        last = subprocess.CalledProcessError(1, ["fetch.sh", versions[-1]])
+        fetched = [*(f"/envoy/{version}" for version in versions[:-1]), last]
+        with mock.patch("sys.argv", ["matrix.py"]), mock.patch.object(script, "fetch", side_effect=fetched), mock.patch.object(
+            suite, "build"
+        ) as build, self.assertRaises(subprocess.CalledProcessError):
+            script.main()
+        build.assert_not_called()
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@
 Each file of host-tests/mutants is a sentence and a patch. For each one the filter is built with it, in a copy of
 the tree, and the tests run as they are against that module: the corpus in the tiny Envoy, and the simulator with
 its fixed seeds. A mutant that neither catches has survived, and fails the run; so does a patch that does not apply
-or a module that does not build.
+or a module that does not build. One with which a test program never ends or breaks off is caught, and shown as that.
 
     .ci/mutants.py [--only NAME]... [--list] [--missed target/mutants.out]
 
 With --missed the mutants are those that `make cargo-mutants` has made and that the tests of the engine have missed.
 
-The report, a table, is printed and written to target/mutants/report.md.
+The report, a table, is in target/mutants/report.md after each mutant, with what there is by then.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +36,7 @@ PROFILE = "mutant"
 TIMEOUT_SECONDS = 900
 
 FAILED = re.compile(r"^test (.+?) +\.\.\. FAILED$", re.MULTILINE)
+RESULT = re.compile(r"^test result: ", re.MULTILINE)
 # How the simulator says which rule was broken, and by which seed or script. That some scene came up too seldom is
 # no rule: a mutant that nothing else notices has survived.
 BROKEN = re.compile(r"^(?:make sim |.*/scripts/)(.+: .+)\n  rule: ", re.MULTILINE)
@@ -130,27 +132,95 @@ def test_programs():
     return programs
 
 
-def judge(program, folder, wasm):
-    """What fails with this module: the rule that the simulator has seen broken, or tests by name."""
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge has said of a module."""
+
+    # What counts against a mutant: the rules that the simulator has seen broken, or tests.
+    against: tuple
+    # The tests that have failed.
+    failed: tuple
+    # Why it has said no more, if it has not come to its end.
+    unended: str = ""
+
+    def catches(self):
+        return bool(self.against or self.unended)
+
+    def faults(self):
+        """What must not be said of the filter as it is: that a scene came up too seldom is among it."""
+        tests = [test for test in self.failed if test not in self.against]
+        return [*self.against, *tests, *([self.unended] if self.unended else [])]
+
+
+def heard(judge, output, code):
+    """The verdict of a judge by its output and its exit code, which is None where it has not come to its end in time."""
+    failed = tuple(FAILED.findall(output))
+    against = tuple(BROKEN.findall(output)) if judge == "simulator" else failed
+    if code is None:
+        return Verdict(against, failed, "never ended")
+    has_ended = RESULT.search(output) and (failed or not code)
+    return Verdict(against, failed, "" if has_ended else "broke off")
+
+
+def ask(judge, program, folder, wasm):
+    """Has a judge try a module."""
     env = {**os.environ, "TENANT_FILTER_WASM": str(wasm), "RUST_BACKTRACE": "0"}
     try:
         ran = subprocess.run(
             [program], cwd=folder, env=env, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_SECONDS
         )
     except subprocess.TimeoutExpired:
-        return ["(never ended)"]
-    output = ran.stdout + ran.stderr
-    if "a_seed_gives_the_same_world_again" in output:
-        return BROKEN.findall(output)
-    return FAILED.findall(output) or (["(broke off)"] if ran.returncode else [])
+        return heard(judge, "", None)
+    return heard(judge, ran.stdout + ran.stderr, ran.returncode)
 
 
-def cell(failed):
-    """Failing tests as a cell of the report: the first by name, the others by number."""
-    if not failed:
-        return "–"
-    rest = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
-    return f"`{failed[0].strip()}`{rest}"
+def cell(verdict):
+    """A verdict as a cell of the report: the first of what has failed by name, the others by number."""
+    words = []
+    if verdict.against:
+        rest = f" and {len(verdict.against) - 1} more" if len(verdict.against) > 1 else ""
+        words.append(f"`{verdict.against[0].strip()}`{rest}")
+    if verdict.unended:
+        words.append(f"({verdict.unended})")
+    return ", ".join(words) or "–"
+
+
+class Report:
+    """What has become of the mutants so far."""
+
+    def __init__(self, judges, of):
+        head = ["mutant", *judges, "what it does"]
+        self.judges = judges
+        self.of = of
+        self.rows = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+        self.tried, self.survivors, self.broken, self.unended = 0, [], [], []
+
+    def add(self, name, what, verdicts):
+        """Adds a mutant; without verdicts it does not apply or does not build. Gives the line that says so."""
+        self.tried += 1
+        if verdicts is None:
+            self.broken.append(name)
+            cells = ["does not apply or does not build"] * len(self.judges)
+            line = cells[0]
+        else:
+            cells = [cell(verdict) for verdict in verdicts]
+            line = ", ".join(f"{judge} {said}" for judge, said in zip(self.judges, cells))
+            if not any(verdict.catches() for verdict in verdicts):
+                self.survivors.append(name)
+            elif not any(verdict.against for verdict in verdicts):
+                self.unended.append(name)
+        self.rows.append(f"| {name} | {' | '.join(cells)} | {what} |")
+        return f"{name}: {line}"
+
+    def closing(self):
+        of = "" if self.tried == self.of else f" of {self.of}"
+        closing = f"{self.tried}{of} mutants, {len(self.survivors)} survivors, {len(self.broken)} broken"
+        if self.unended:
+            closing += f", {len(self.unended)} caught only since a judge never ended or broke off"
+        return closing
+
+    def text(self):
+        return "\n".join([*self.rows, "", self.closing(), ""])
 
 
 def main():
@@ -172,33 +242,33 @@ def main():
     healthy = build_module()
     if healthy is None:
         sys.exit("the filter as it is does not build")
-    faults = [name for name, (program, folder) in programs.items() if judge(program, folder, healthy)]
-    if faults:
-        sys.exit(f"the filter as it is does not pass: {', '.join(faults)}")
+    is_sound = True
+    for judge, (program, folder) in programs.items():
+        for fault in ask(judge, program, folder, healthy).faults():
+            print(f"{judge}: {fault.strip()}", file=sys.stderr)
+            is_sound = False
+    if not is_sound:
+        sys.exit("the filter as it is does not pass: run `make test` first")
 
-    head = ["mutant", *programs, "what it does"]
-    rows = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    survivors, broken = [], []
+    report = Report(list(programs), len(chosen))
     for name, patch in chosen.items():
         wasm = build_module() if apply(patch) else None
-        if wasm is None:
-            broken.append(name)
-            print(f"{name}: does not apply or does not build", flush=True)
-        else:
-            caught = {judge_name: judge(program, folder, wasm) for judge_name, (program, folder) in programs.items()}
-            if not any(caught.values()):
-                survivors.append(name)
-            rows.append(f"| {name} | {' | '.join(map(cell, caught.values()))} | {sentence(patch)} |")
-            print(f"{name}: " + ", ".join(f"{judge_name} {cell(failed)}" for judge_name, failed in caught.items()), flush=True)
+        verdicts = wasm and [ask(judge, program, folder, wasm) for judge, (program, folder) in programs.items()]
+        print(report.add(name, sentence(patch), verdicts), flush=True)
+        (WORK / "report.md").write_text(report.text())
         if not apply(patch, "--reverse") and wasm is not None:
             sys.exit(f"{name} cannot be taken back")
-    closing = f"{len(chosen)} mutants, {len(survivors)} survivors, {len(broken)} broken"
-    (WORK / "report.md").write_text("\n".join([*rows, "", closing, ""]))
-    for name in survivors:
+    for name in report.survivors:
         print(f"survived: {name}: {sentence(chosen[name])}")
-    print(closing)
-    return 1 if survivors or broken else 0
+    print(report.closing())
+    return 1 if report.survivors or report.broken else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except subprocess.CalledProcessError as error:
+        print(f"`{' '.join(map(str, error.cmd))}` failed")
+        sys.exit(1)

@@ -1,6 +1,7 @@
 //! The table on both hosts, a test for each row; then the register of facts. A whole run leaves the table
 //! side by side in `target/conformance.md`.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -89,10 +90,17 @@ fn play(table: &Arc<Table>, row: &Row, module: &Path, real: &RealEnvoy, runtime:
     } else {
         // What the tiny Envoy does not model it stops at.
         let play = AssertUnwindSafe(|| conformance::tiny::play(table, row, module));
-        catch_unwind(play).map_or_else(|_| Side::Failed("it panicked".to_owned()), side)
+        catch_unwind(play).map_or_else(|payload| Side::Failed(of_panic(payload.as_ref())), side)
     };
     let envoy = side(runtime.block_on(real.play(row)));
     Played { tiny, envoy }
+}
+
+/// What is said of a host that has panicked.
+fn of_panic(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+    format!("it panicked: {}", text.unwrap_or("without a word"))
 }
 
 fn side(seen: anyhow::Result<conformance::Seen>) -> Side {
