@@ -1,7 +1,8 @@
 //! Requests in the last millisecond in which something holds, and in the next; and those that stay.
 
 use super::Generator;
-use crate::script::{Credential, Delivery, Issuer, Op, Token};
+use crate::config::{DEFAULT_MODULE, ROUTED_MODULE};
+use crate::script::{Answer, Change, Credential, Delivery, Issuer, Op, Saying, Token};
 
 impl Generator {
     /// A token in the last millisecond in which it holds, and in the next.
@@ -62,5 +63,36 @@ impl Generator {
             Op::Leave(id)
         };
         self.does_at(at_ms, op);
+    }
+    /// A stream is open for longer than any record holds, and then somebody else's question brings a refusal.
+    pub(super) fn late_refusal(&mut self) {
+        let knobs = &self.setup.configs[0];
+        let spent_s = knobs.ttl_s + knobs.ttl_s / 10 + knobs.stale_s + knobs.fallback_s + 1;
+        let is_seen = knobs.cuts_streams && !knobs.reports && self.setup.workers > 1;
+        if !is_seen {
+            return;
+        }
+        let tenant = self.tenant();
+        let modules = vec![DEFAULT_MODULE.to_owned(), ROUTED_MODULE.to_owned()];
+        let answers = [Answer::Active(modules), Answer::Refused(Some("suspended".to_owned()))];
+        for (worker, answer) in answers.into_iter().enumerate() {
+            let saying = Saying { answer, delay_ms: 1 };
+            self.does(Op::Manager(Change::Says(tenant.clone(), saying)));
+            let mut request = self.request_of(&tenant);
+            request.worker = worker;
+            let mut token = self.token(&tenant);
+            token.issuer = Issuer::Secret;
+            token.expires_s = 100_000;
+            token.flaw = None;
+            request.credential = Credential::Token(token);
+            "/v1/accounts".clone_into(&mut request.path);
+            request.stays_open = worker == 0;
+            if request.stays_open {
+                request.body = 0;
+                request.trailers.clear();
+            }
+            self.does(Op::Request(request));
+            self.now_ms += if worker == 0 { spent_s * 1_000 } else { 600 };
+        }
     }
 }

@@ -116,6 +116,7 @@ impl Phase {
     fn step(self, generator: &mut Generator, n: usize) {
         match self {
             Self::Calm | Self::Idle => {}
+            Self::Streams if n == 0 && generator.happens(60) => generator.late_refusal(),
             Self::Streams if generator.happens(10) => {
                 let delivery = generator.delivery();
                 generator.does(Op::Tell(delivery));
