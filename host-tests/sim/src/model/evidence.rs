@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::knowledge::{Effect, Lookup, Meaning};
+use super::knowledge::{Applied, Effect, Lookup, Meaning};
 use super::{Model, Settled, breaker};
 use crate::script::Knobs;
 
@@ -26,7 +26,11 @@ impl Model {
     pub(super) fn may_be_open(&self, knobs: &Knobs, from_ms: u64) -> bool {
         self.breaker.may_be_open(knobs, from_ms, |until_ms| {
             let waits = |seen: &super::Seen| seen.begun_ms >= until_ms && !self.deciding.contains(&seen.request.id);
-            self.waiting.values().flat_map(BTreeMap::values).any(waits) || !self.stale.is_empty()
+            // What an event has dropped is asked for anew, by whoever comes to it next.
+            let is_told = |event: &Applied| event.at_ms >= until_ms.max(from_ms);
+            self.waiting.values().flat_map(BTreeMap::values).any(waits)
+                || !self.stale.is_empty()
+                || self.knowledge.applied.iter().rev().any(is_told)
         })
     }
 
