@@ -28,6 +28,8 @@ pub(crate) struct Reply {
     pub(crate) headers: Vec<Field>,
     /// The whole body.
     pub(crate) body: Vec<u8>,
+    /// Every trailer line in order.
+    pub(crate) trailers: Vec<Field>,
 }
 
 impl Reply {
@@ -37,6 +39,7 @@ impl Reply {
             status: self.status,
             headers: self.headers.clone(),
             body: self.body.clone(),
+            trailers: self.trailers.clone(),
         }
     }
 }
@@ -72,15 +75,12 @@ async fn exchange(to: SocketAddr, request: Request<Full<Bytes>>) -> Result<Reply
     let reply = async {
         let (head, body) = sender.send_request(request).await?.into_parts();
         let body = Limited::new(body, MAX_REPLY_BYTES).collect().await;
-        let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes().to_vec();
-        let headers = head
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str().into(), value.as_bytes().into()));
+        let body = body.map_err(|error| anyhow::anyhow!(error))?;
         Ok(Reply {
             status: head.status.as_u16(),
-            headers: headers.collect(),
-            body,
+            headers: lines(&head.headers),
+            trailers: body.trailers().map(lines).unwrap_or_default(),
+            body: body.to_bytes().to_vec(),
         })
     };
     // The connection makes progress only while it is polled. It may end (`connection: close`) when
@@ -93,4 +93,9 @@ async fn exchange(to: SocketAddr, request: Request<Full<Bytes>>) -> Result<Reply
             Err(error) => Err(error).context("the connection broke"),
         },
     }
+}
+
+fn lines(headers: &http::HeaderMap) -> Vec<Field> {
+    let line = |(name, value): (&HeaderName, &HeaderValue)| (name.as_str().into(), value.as_bytes().into());
+    headers.iter().map(line).collect()
 }

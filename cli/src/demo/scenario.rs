@@ -319,6 +319,7 @@ impl Draft {
             status: 200,
             headers: headers.collect(),
             body: Some(UPSTREAM_BODY.to_owned()),
+            ..Response::default()
         });
         self
     }

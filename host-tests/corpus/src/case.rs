@@ -55,6 +55,9 @@ pub struct Case {
     /// Worker threads.
     #[serde(default = "one")]
     pub workers: usize,
+    /// What the host lacks. Only in cases that the real Envoy does not run.
+    #[serde(default)]
+    pub without: Without,
     /// Patch over the suite's configuration.
     #[serde(default)]
     pub config: Option<Value>,
@@ -94,6 +97,39 @@ pub struct Case {
     /// Counters by metric name, and by how much they have moved at the end.
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,
+}
+
+/// What a host lacks that Envoy as it is built and shipped has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Without {
+    /// Foreign functions.
+    #[serde(default)]
+    pub functions: Vec<Function>,
+    /// How the names of stats begin that a `stats_matcher` rejects.
+    #[serde(default)]
+    pub stats: Vec<String>,
+}
+
+/// A foreign function that a filter may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Function {
+    /// The host checks signatures of RSASSA-PKCS1-v1_5 and ECDSA.
+    VerifySignature,
+    /// Properties may be declared to last longer than their stream.
+    DeclareProperty,
+}
+
+impl Function {
+    /// Its name to the host.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::VerifySignature => "verify_signature",
+            Self::DeclareProperty => "declare_property",
+        }
+    }
 }
 
 /// One thing that happens.
@@ -243,6 +279,9 @@ pub struct Response {
     /// The body as received; not looked at when absent.
     #[serde(default)]
     pub body: Option<String>,
+    /// Trailers as received, likewise. An upstream sends them to whoever says `te: trailers`.
+    #[serde(default)]
+    pub trailers: BTreeMap<String, Lines>,
 }
 
 /// A denial as the client sees it.

@@ -29,6 +29,8 @@ pub enum Observed {
         headers: Vec<Field>,
         /// The whole body.
         body: Vec<u8>,
+        /// Every trailer line in order.
+        trailers: Vec<Field>,
     },
 }
 
@@ -47,9 +49,13 @@ pub fn check(expect: &Expect, observed: &Observed) -> Result<(), String> {
         (Some(forwarded), None, Observed::Forwarded { .. }) => {
             faults.peer("upstream", forwarded, observed);
         }
-        (None, Some(denied), Observed::Replied { status, headers, body }) => {
-            faults.denial(denied, *status, headers, body)
-        }
+        (
+            None,
+            Some(denied),
+            Observed::Replied {
+                status, headers, body, ..
+            },
+        ) => faults.denial(denied, *status, headers, body),
         (Some(_), None, replied) => {
             faults.add(format!("expected to be forwarded, but {}", told(replied)));
         }
@@ -81,7 +87,13 @@ pub fn check_exchange(expect: &Expect, received: &[Observed], reply: &Observed) 
     if let Err(fault) = check(expect, observed) {
         faults.add(fault);
     }
-    let Observed::Replied { status, headers, body } = reply else {
+    let Observed::Replied {
+        status,
+        headers,
+        body,
+        trailers,
+    } = reply
+    else {
         faults.add("the client got no reply".to_owned());
         return faults.verdict();
     };
@@ -90,6 +102,7 @@ pub fn check_exchange(expect: &Expect, received: &[Observed], reply: &Observed) 
     }
     if let Some(response) = &expect.response {
         faults.response(response, *status, headers, body);
+        faults.fields("trailer of the response", &response.trailers, trailers);
     }
     faults.verdict()
 }

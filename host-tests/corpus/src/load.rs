@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::answer::Answer;
-use crate::case::{Base, Case, Expect, Request, Step, Suite, Token};
+use crate::case::{Base, Case, Expect, Request, Step, Suite, Token, Without};
 use crate::mint::Keys;
 use crate::repeat::repeated;
 use crate::wire::latin1;
@@ -98,6 +98,10 @@ fn validate_case(case: &Case) -> Result<()> {
     ensure!(
         case.refused.is_some() != case.steps.iter().any(|s| matches!(s, Step::Request(_))),
         "a case has either `refused` or a request among its steps"
+    );
+    ensure!(
+        !case.envoy || case.without == Without::default(),
+        "`without` in a case that the real Envoy runs"
     );
     validate_idp(&case.idp)?;
     ensure!(
@@ -280,6 +284,14 @@ mod tests {
         refused(
             &format!("- {{ name: a, steps: [{ok}] }}\n- {{ name: a, steps: [{ok}] }}"),
             "two cases are named `a`",
+        );
+        refused(
+            &format!("- {{ name: a, envoy: true, without: {{ stats: [t] }}, steps: [{ok}] }}"),
+            "`without` in a case",
+        );
+        refused(
+            &format!("- {{ name: a, without: {{ functions: [verify] }}, steps: [{ok}] }}"),
+            "unknown variant `verify`",
         );
         refused("- { name: a, steps: [] }", "either `refused` or a request");
         refused(

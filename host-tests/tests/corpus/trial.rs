@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use corpus::answer::Answer;
-use corpus::case::{Base, Case, Request, Step, Suite};
+use corpus::case::{Base, Case, Request, Step, Suite, Without};
 use corpus::expect::{self, Observed};
 use corpus::jwt_authn;
 use corpus::kept::Kept;
 use corpus::mint::Keys;
 use serde_json::{Value, json};
-use tiny_envoy::{HeaderMap, LogLine, Outcome, PeerRequest, Plugin, StreamId, TinyEnvoy};
+use tiny_envoy::{Builder, HeaderMap, LogLine, Outcome, PeerRequest, Plugin, StreamId, TinyEnvoy};
 
 use crate::identity_provider::IdentityProvider;
 use crate::tenant_manager::{TenantManager, scripted};
@@ -32,7 +32,7 @@ pub(crate) fn run(plugin: &Plugin, base: &Base, suite: &Suite, case: &Case) -> R
     let peers = Peers { manager, idp, upstream };
     let (manager, idp, upstream) = (peers.manager.clone(), peers.idp.clone(), peers.upstream.clone());
     let text = case.raw_config.clone().unwrap_or_else(|| config.to_string());
-    let started = TinyEnvoy::builder()
+    let host = TinyEnvoy::builder()
         .plugin(plugin)
         .config(text)
         .workers(case.workers)
@@ -40,8 +40,8 @@ pub(crate) fn run(plugin: &Plugin, base: &Base, suite: &Suite, case: &Case) -> R
         .cluster("idp", move |request: &PeerRequest| idp.answer(request))
         .upstream(move |_: &PeerRequest| upstream.answer())
         .internal_redirects(case.redirects)
-        .route_metadata(case.route_metadata.as_ref().unwrap_or(&json!({})))
-        .start();
+        .route_metadata(case.route_metadata.as_ref().unwrap_or(&json!({})));
+    let started = lacking(host, &case.without).start();
     if let Some(refused) = &case.refused {
         let Err(error) = started else {
             bail!("the plugin accepted its configuration")
@@ -54,6 +54,16 @@ pub(crate) fn run(plugin: &Plugin, base: &Base, suite: &Suite, case: &Case) -> R
         started.map_err(|error| anyhow::anyhow!("the plugin did not start: {error}\n{}", listed(&error.logs)))?;
     let outcome = play(&mut envoy, &peers, case, &secrets);
     outcome.with_context(|| format!("log:\n{}", listed(&envoy.logs())))
+}
+
+/// The host without what it lacks.
+fn lacking(host: Builder, without: &Without) -> Builder {
+    let functions = without.functions.iter();
+    let host = functions.fold(host, |host, function| host.without_foreign_function(function.name()));
+    without
+        .stats
+        .iter()
+        .fold(host, |host, prefix| host.reject_stats(prefix))
 }
 
 /// The peers of the filter.
@@ -196,6 +206,7 @@ fn send(envoy: &mut TinyEnvoy, case: &Case, request: &Request) -> Result<Exchang
         reply: Observed::Replied {
             status: reply.status(),
             headers: fields(&reply.headers),
+            trailers: fields(&reply.trailers),
             body: reply.body,
         },
         last,

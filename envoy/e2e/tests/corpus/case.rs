@@ -322,6 +322,7 @@ fn replied(reply: Reply) -> Observed {
         status: reply.status,
         headers: reply.headers,
         body: reply.body,
+        trailers: reply.trailers,
     }
 }
 

@@ -22,6 +22,7 @@ fn denial(status: u16, body: &str, more: &[(&str, &str)]) -> Observed {
         status,
         headers,
         body: body.into(),
+        trailers: Vec::new(),
     }
 }
 
@@ -146,6 +147,7 @@ fn a_grpc_denial_is_judged_by_status_and_named_headers_only() {
         status: 200,
         headers: vec![field("grpc-status", "16")],
         body: Vec::new(),
+        trailers: Vec::new(),
     };
     let right = json!({ "denied": { "status": 200, "headers": { "grpc-status": "16" } } });
     assert_eq!(check(&expectation(right), &reply), Ok(()));
@@ -192,6 +194,7 @@ fn replied(status: u16, headers: &[(&str, &str)], body: &str) -> Observed {
         status,
         headers: headers.iter().map(|(name, value)| field(name, value)).collect(),
         body: body.into(),
+        trailers: vec![field("t", "1")],
     }
 }
 
@@ -202,13 +205,19 @@ fn what_the_client_got_of_a_forwarded_request_is_compared_in_every_part() {
         let expect = expectation(json!({ "forwarded": {}, "response": response }));
         check_exchange(&expect, &[forwarded(&[])], &reply)
     };
-    let whole = json!({ "status": 201, "headers": { "x-a": ["1", "2"], "x-b": [] }, "body": "hello" });
+    let whole = json!({ "status": 201, "headers": { "x-a": ["1", "2"], "x-b": [] }, "body": "hello",
+        "trailers": { "t": "1", "u": [] } });
     assert_eq!(judge(whole), Ok(()));
     for (part, wrong) in [
         ("the client got 201, expected 200", json!({})),
         ("`x-a`", json!({ "status": 201, "headers": { "x-a": "1" } })),
         ("`x-b`", json!({ "status": 201, "headers": { "x-b": "1" } })),
         ("body of the response", json!({ "status": 201, "body": "hell" })),
+        (
+            "trailer of the response `t` is `1`, expected absent",
+            json!({ "status": 201, "trailers": { "t": [] } }),
+        ),
+        ("`u` is absent", json!({ "status": 201, "trailers": { "u": "1" } })),
     ] {
         let fault = judge(wrong).expect_err("a mismatch");
         assert!(fault.contains(part), "{fault}");
