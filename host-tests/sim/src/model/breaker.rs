@@ -167,7 +167,10 @@ impl Breaker {
         match self.phase {
             _ if self.unclear_since_ms.is_some() => true,
             Phase::Closed { .. } => self.closed_ms.is_some_and(|closed_ms| from_ms <= closed_ms),
-            Phase::Open { until_ms, .. } => from_ms < until_ms || has_prober(until_ms),
+            // It was half-open before, where it opened for no time at all.
+            Phase::Open { since_ms, until_ms } => {
+                from_ms <= since_ms.max(until_ms.saturating_sub(1)) || has_prober(until_ms)
+            }
             Phase::HalfOpen { until_ms, .. } => from_ms < until_ms + knobs.timeout_ms,
         }
     }

@@ -289,7 +289,7 @@ impl Model {
             }),
             "TENANT_LOOKUP_OVERLOADED" => self.may_be_overloaded(&tenant, settled),
             "TENANT_MANAGER_UNAVAILABLE" => self.may_be_unavailable(&tenant, settled),
-            "CIRCUIT_OPEN" => self.may_be_open(&knobs, settled.seen.begun_ms),
+            "CIRCUIT_OPEN" => self.may_be_open(&knobs, settled.seen.begun_ms, settled.seen.request.id),
             _ => false,
         };
         if may_be {

@@ -23,13 +23,17 @@ pub(super) fn shortest_ttl_ms(knobs: &Knobs) -> u64 {
 
 impl Model {
     /// Whether anybody could have been told since `from_ms` that the circuit is open.
-    pub(super) fn may_be_open(&self, knobs: &Knobs, from_ms: u64) -> bool {
+    pub(super) fn may_be_open(&self, knobs: &Knobs, from_ms: u64, request: u32) -> bool {
         self.breaker.may_be_open(knobs, from_ms, |until_ms| {
             let waits = |seen: &super::Seen| seen.begun_ms >= until_ms && !self.deciding.contains(&seen.request.id);
             // What an event has dropped is asked for anew, by whoever comes to it next.
             let is_told = |event: &Applied| event.at_ms >= until_ms.max(from_ms);
-            self.waiting.values().flat_map(BTreeMap::values).any(waits)
-                || !self.stale.is_empty()
+            // Who is answered by what is stale may ask too, in the instant in which he came.
+            let came = |(other, at_ms): &(u32, u64)| *other != request && *at_ms >= until_ms.max(from_ms);
+            // Of what has ended in this instant the filter may not have heard yet.
+            !self.arriving.is_empty()
+                || self.waiting.values().flat_map(BTreeMap::values).any(waits)
+                || self.latest.iter().any(came)
                 || self.knowledge.applied.iter().rev().any(is_told)
         })
     }
@@ -54,7 +58,7 @@ impl Model {
         };
         has_waited
             || self.breaker.may_be_paused(seen.begun_ms)
-            || self.may_be_open(knobs, seen.begun_ms)
+            || self.may_be_open(knobs, seen.begun_ms, seen.request.id)
             || self
                 .knowledge
                 .about(tenant)

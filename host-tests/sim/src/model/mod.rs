@@ -115,6 +115,8 @@ pub struct Model {
     waiting: BTreeMap<usize, BTreeMap<u32, Seen>>,
     /// Those about whom it has just been decided.
     deciding: BTreeSet<u32>,
+    /// The requests in a tenant's name that came last, in one millisecond, and when that was.
+    latest: Vec<(u32, u64)>,
     /// Which VM each worker has.
     lives: Vec<u32>,
 }
@@ -138,6 +140,7 @@ impl Model {
             named: BTreeSet::new(),
             waiting: BTreeMap::new(),
             deciding: BTreeSet::new(),
+            latest: Vec::new(),
             lives: vec![0; workers + 1],
         }
     }
@@ -177,6 +180,8 @@ impl Model {
     pub fn begins(&mut self, seen: &Seen) {
         if let Some(tenant) = self.may_name(seen) {
             self.named.insert(tenant);
+            self.latest.retain(|(_, at_ms)| *at_ms == seen.begun_ms);
+            self.latest.push((seen.request.id, seen.begun_ms));
         }
         self.waiting
             .entry(seen.request.worker)

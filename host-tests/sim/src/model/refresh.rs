@@ -39,7 +39,7 @@ impl Model {
             || self.may_be_unavailable(&used.tenant, settled)
             || self.may_be_overloaded(&used.tenant, settled)
             || self.breaker.may_be_paused(since_ms)
-            || self.may_be_open(knobs, since_ms);
+            || self.may_be_open(knobs, since_ms, seen.request.id);
         (!is_excused).then(|| Owed {
             tenant: used.tenant.clone(),
             worker: seen.request.worker,
