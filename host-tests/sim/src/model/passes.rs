@@ -73,8 +73,10 @@ impl Model {
             None => false,
             // A head that waits goes with what comes behind it.
             Some(Edit::Remove) => {
+                // What is only reported goes on without its keys.
+                let may_keep_keys = is_tenants && !self.knobs(settled.seen.config).reports;
                 let mut headers = request.headers.iter();
-                headers.any(|(name, _)| is_taken_out(name, is_tenants)) || self.may_be_broken_off(&settled.seen)
+                headers.any(|(name, _)| is_taken_out(name, may_keep_keys)) || self.may_be_broken_off(&settled.seen)
             }
             // The upstream is always told of the tenant.
             Some(Edit::Set) => is_tenants && self.verdict(settled).tenant.is_some(),
