@@ -146,6 +146,90 @@ fn where_a_set_is_full_each_worker_has_its_part() {
 }
 
 #[test]
+fn a_worker_counts_for_thirty_seconds_and_says_every_ten_that_it_is_there() {
+    let world = World::default();
+    let whole = Bucket {
+        interval: NANOS_PER_MS,
+        burst: 8,
+    };
+    let [mut one, mut other] = [1, 2].map(|number| {
+        world.random.set(number);
+        let mut share = Share::new("ledger");
+        share.register(0, &world);
+        share
+    });
+    assert_eq!(one.due(), 10 * NANOS_PER_SECOND);
+    let parts = |share: &Share, now| share.part_of(whole, now, &world).burst;
+    assert_eq!(parts(&one, 30 * NANOS_PER_SECOND - 1), 4);
+    // Both are overdue, and each has at least itself.
+    assert_eq!(parts(&one, 30 * NANOS_PER_SECOND), 8);
+    one.register(one.due() - 1, &world);
+    assert_eq!(parts(&other, 30 * NANOS_PER_SECOND), 8, "too early to say anything");
+    one.register(10 * NANOS_PER_SECOND, &world);
+    other.register(10 * NANOS_PER_SECOND, &world);
+    assert_eq!(parts(&other, 40 * NANOS_PER_SECOND - 1), 4);
+    assert_eq!(other.due(), 20 * NANOS_PER_SECOND);
+}
+
+#[test]
+fn a_limiter_is_due_when_its_worker_must_say_that_it_is_there() {
+    let node = Node::new(1, &limits(8, 8, 1));
+    assert_eq!(node.workers[0].due_ms(), 10_000);
+}
+
+#[test]
+fn callers_are_told_of_their_limits_where_that_is_configured() {
+    for headers in [true, false] {
+        let limits = RateLimit {
+            headers,
+            ..limits(8, 8, 1)
+        };
+        assert_eq!(Limiter::new(&limits, "ledger").tells(), headers);
+    }
+}
+
+#[test]
+fn a_worker_has_so_many_buckets_of_its_own_and_those_that_are_full_make_room() {
+    let mut share = Share::new("ledger");
+    let bucket = Bucket {
+        interval: NANOS_PER_SECOND,
+        burst: 1,
+    };
+    for number in 0..4_096 {
+        share.take(&tenant(&format!("t{number}")), bucket, 0).unwrap();
+    }
+    let late = tenant("late");
+    assert_eq!(
+        share.take(&late, bucket, NANOS_PER_SECOND - 1),
+        Err(2 * NANOS_PER_SECOND - 1)
+    );
+    assert_eq!(share.take(&late, bucket, NANOS_PER_SECOND), Ok(2 * NANOS_PER_SECOND));
+    // The others are forgotten, not he.
+    assert_eq!(share.take(&late, bucket, NANOS_PER_SECOND), Err(2 * NANOS_PER_SECOND));
+}
+
+#[test]
+fn a_bucket_that_is_just_full_gives_its_place_away() {
+    let mut node = Node::new(1, &limits(1, 1, 1));
+    for number in 0..8 {
+        assert_eq!(node.admitted(0, &format!("t{number}"), 1), 1);
+    }
+    node.world.pass(1_000);
+    assert_eq!(node.admitted(0, "ninth", 1), 1);
+    assert_eq!(node.world.counts(Counter::RateLimitFallbacks), 0);
+}
+
+#[test]
+fn where_a_tenant_lies_is_drawn_by_the_first_worker_of_the_node() {
+    let mut node = Node::new(1, &limits(1, 1, 1_024));
+    node.world.random.set(0x0102_0304);
+    node.admitted(0, "acme", 1);
+    let seed = node.world.shared("tenantgate.rate").value;
+    let half = 0x0102_0304_0102_0304_u64;
+    assert_eq!(postcard::from_bytes::<(u64, u64)>(&seed), Ok((half, half)));
+}
+
+#[test]
 fn what_a_worker_has_admitted_alone_counts_when_a_place_gets_free() {
     let mut node = Node::new(1, &limits(1, 8, 1));
     for number in 0..8 {
