@@ -86,7 +86,8 @@ impl Model {
         check_head(request, (&tenant, &pass), sent, &owned)?;
         // However often it passes, it counts once.
         if let Some(rate) = knobs.rate.filter(|_| pass == Pass::First) {
-            let slack = 2 * (self.workers as u64) + 1;
+            let unsure = self.unsure.get(&tenant).copied().unwrap_or_default();
+            let slack = 2 * (self.workers as u64) + 1 + unsure;
             if !self.buckets.take(rate, &tenant, settled.decided_ms, slack) {
                 return Rule::Decision.broken(format!("request {id}: `{tenant}` is over its rate"));
             }
@@ -121,6 +122,7 @@ impl Model {
         if let (Some(rate), Some(tenant), Pass::First) = (rate, tenant, self.pass(&settled.seen)) {
             self.buckets
                 .take(rate, &tenant, settled.decided_ms, u64::MAX / 10_000_000);
+            *self.unsure.entry(tenant).or_default() += 1;
         }
     }
 

@@ -107,8 +107,12 @@ pub struct Model {
     /// Calls that end in this instant, and may have been heard of or not.
     arriving: Vec<Arriving>,
     buckets: Buckets,
+    /// How many requests of a tenant may have been counted against its rate or not.
+    unsure: BTreeMap<String, u64>,
     /// Questions that are to be asked.
     stale: Vec<refresh::Owed>,
+    /// Leases of refreshes whose holders have died before they could ask: of whom, and since when.
+    lost_leases: Vec<(String, u64)>,
     /// Tenants whom a token that may hold has named.
     named: BTreeSet<String>,
     /// By worker, how many wait now: all of them, and by tenant.
@@ -136,7 +140,9 @@ impl Model {
             ends: Ends::new(),
             arriving: Vec::new(),
             buckets: Buckets::default(),
+            unsure: BTreeMap::new(),
             stale: Vec::new(),
+            lost_leases: Vec::new(),
             named: BTreeSet::new(),
             waiting: BTreeMap::new(),
             deciding: BTreeSet::new(),

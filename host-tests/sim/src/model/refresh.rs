@@ -31,7 +31,14 @@ impl Model {
         let lease_ms = knobs.timeout_ms + GRACE_MS + LOOKS_AGAIN_MS;
         let since_ms = decided_ms.saturating_sub(lease_ms);
         let is_asked = |other: &Lookup| other.call != used.call && *decided_ms < other.asked_ms + lease_ms;
-        let is_excused = age_ms <= longest_ttl_ms(knobs)
+        // Whoever has taken the lease may have died before he could ask.
+        let is_leased = self.stale.iter().any(|owed| owed.tenant == used.tenant)
+            || self
+                .lost_leases
+                .iter()
+                .any(|(of, since_ms)| *of == used.tenant && *decided_ms < since_ms + lease_ms);
+        let is_excused = is_leased
+            || age_ms <= longest_ttl_ms(knobs)
             || seen.is_in_burst
             || self.has_updated()
             || knobs.shared_slots < FEW_SLOTS
@@ -60,8 +67,13 @@ impl Model {
     /// # Errors
     /// Where it has not.
     pub fn check_refreshed(&mut self, now_ms: u64) -> Result<(), Fault> {
-        let lives = &self.lives;
-        self.stale.retain(|owed| lives[owed.worker] == owed.life);
+        let (alive, dead) = std::mem::take(&mut self.stale)
+            .into_iter()
+            .partition(|owed| self.lives[owed.worker] == owed.life);
+        self.stale = alive;
+        let dead: Vec<Owed> = dead;
+        self.lost_leases
+            .extend(dead.into_iter().map(|owed| (owed.tenant, owed.since_ms)));
         match self.stale.iter().find(|owed| owed.since_ms < now_ms) {
             Some(owed) => Rule::Decision.broken(format!(
                 "request {} of `{}` was forwarded at {} ms by a stale record of {} ms, and nobody asks anew",
