@@ -3,8 +3,10 @@
 
 Each file of host-tests/mutants is a sentence and a patch. For each one the filter is built with it, in a copy of
 the tree, and the tests run as they are against that module: the corpus in the tiny Envoy, and the simulator with
-its fixed seeds. A mutant that neither catches has survived, and fails the run; so does a patch that does not apply
-or a module that does not build. One with which a test program never ends or breaks off is caught, and shown as that.
+its fixed seeds. Where neither notices, its scenes are asked that play every order in which workers can overtake each
+other (host-tests/tests/filter/races), which takes longer. A mutant that nobody catches has survived, and fails the run;
+so does a patch that does not apply or a module that does not build. One with which a test program never ends or breaks
+off is caught, and shown as that.
 
     .ci/mutants.py [--only NAME]... [--list] [--missed target/mutants.out]
 
@@ -31,6 +33,9 @@ WASM_TARGET = "wasm32-wasip1"
 
 # Quick to build: what is asked of a mutant is that it is wrong, not that it is small.
 PROFILE = "mutant"
+
+# The judge that is asked last.
+LAST = "races"
 
 # A mutant may wait for ever, or try for ever.
 TIMEOUT_SECONDS = 900
@@ -118,7 +123,7 @@ def build_module():
 
 def test_programs():
     """The test programs that judge a module, built once, by the name under which the report has them."""
-    command = ["cargo", "test", "--locked", "-p", "tiny-envoy", "--test", "corpus", "--no-run"]
+    command = ["cargo", "test", "--locked", "-p", "tiny-envoy", "--test", "corpus", "--test", "filter", "--no-run"]
     command += ["-p", "tenantgate-sim", "--test", "seeds"]
     command += ["--message-format", "json-render-diagnostics"]
     built = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
@@ -126,9 +131,10 @@ def test_programs():
     for line in built.stdout.splitlines():
         message = json.loads(line)
         if message.get("reason") == "compiler-artifact" and message.get("executable"):
-            name = {"corpus": "corpus", "seeds": "simulator"}.get(message["target"]["name"])
+            name = {"corpus": "corpus", "seeds": "simulator", "filter": LAST}.get(message["target"]["name"])
             if name:
-                programs[name] = (message["executable"], Path(message["manifest_path"]).parent)
+                command = [message["executable"], *(["races::"] if name == LAST else [])]
+                programs[name] = (command, Path(message["manifest_path"]).parent)
     return programs
 
 
@@ -167,15 +173,25 @@ def ask(judge, program, folder, wasm):
     env = {**os.environ, "TENANT_FILTER_WASM": str(wasm), "RUST_BACKTRACE": "0"}
     try:
         ran = subprocess.run(
-            [program], cwd=folder, env=env, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_SECONDS
+            program, cwd=folder, env=env, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_SECONDS
         )
     except subprocess.TimeoutExpired:
         return heard(judge, "", None)
     return heard(judge, ran.stdout + ran.stderr, ran.returncode)
 
 
+def verdicts_of(programs, wasm):
+    """What the judges say of a module, in the order of `programs`; nothing of the last where another has caught it."""
+    said = {judge: ask(judge, *programs[judge], wasm) for judge in programs if judge != LAST}
+    if not any(verdict.catches() for verdict in said.values()):
+        said[LAST] = ask(LAST, *programs[LAST], wasm)
+    return [said.get(judge) for judge in programs]
+
+
 def cell(verdict):
     """A verdict as a cell of the report: the first of what has failed by name, the others by number."""
+    if verdict is None:
+        return ""
     words = []
     if verdict.against:
         rest = f" and {len(verdict.against) - 1} more" if len(verdict.against) > 1 else ""
@@ -204,7 +220,8 @@ class Report:
             line = cells[0]
         else:
             cells = [cell(verdict) for verdict in verdicts]
-            line = ", ".join(f"{judge} {said}" for judge, said in zip(self.judges, cells))
+            line = ", ".join(f"{judge} {said}" for judge, said in zip(self.judges, cells) if said)
+            verdicts = [verdict for verdict in verdicts if verdict]
             if not any(verdict.catches() for verdict in verdicts):
                 self.survivors.append(name)
             elif not any(verdict.against for verdict in verdicts):
@@ -237,13 +254,15 @@ def main():
 
     programs = test_programs()
     fresh_tree()
-    if len(programs) != 2:
-        sys.exit(f"of corpus and simulator there is only {', '.join(programs) or 'neither'}")
+    if len(programs) != 3:
+        sys.exit(f"of corpus, simulator and {LAST} there is only {', '.join(programs) or 'none'}")
     healthy = build_module()
     if healthy is None:
         sys.exit("the filter as it is does not build")
     is_sound = True
     for judge, (program, folder) in programs.items():
+        if judge == LAST:
+            continue
         for fault in ask(judge, program, folder, healthy).faults():
             print(f"{judge}: {fault.strip()}", file=sys.stderr)
             is_sound = False
@@ -253,7 +272,7 @@ def main():
     report = Report(list(programs), len(chosen))
     for name, patch in chosen.items():
         wasm = build_module() if apply(patch) else None
-        verdicts = wasm and [ask(judge, program, folder, wasm) for judge, (program, folder) in programs.items()]
+        verdicts = wasm and verdicts_of(programs, wasm)
         print(report.add(name, sentence(patch), verdicts), flush=True)
         (WORK / "report.md").write_text(report.text())
         if not apply(patch, "--reverse") and wasm is not None:

@@ -79,6 +79,12 @@ class Reporting(unittest.TestCase):
         self.assertEqual(mutants.cell(verdict(unended="never ended")), "(never ended)")
         self.assertEqual(mutants.cell(verdict("a", unended="broke off")), "`a`, (broke off)")
 
+    def test_who_was_not_asked_has_an_empty_cell(self):
+        report = mutants.Report(["corpus", "simulator", "races"], 2)
+        self.assertEqual(report.add("one", "Does one.", [verdict("a"), verdict(), None]), "one: corpus `a`, simulator –")
+        report.add("two", "Does two.", [verdict(), verdict(), verdict("r")])
+        self.assertEqual(report.closing(), "2 mutants, 0 survivors, 0 broken")
+
     def test_it_says_after_each_mutant_what_there_is_by_then(self):
         report = mutants.Report(["corpus", "simulator"], 4)
         self.assertEqual(report.add("one", "Does one.", [verdict("a"), verdict()]), "one: corpus `a`, simulator –")

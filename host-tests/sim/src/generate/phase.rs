@@ -141,6 +141,7 @@ impl Phase {
             }
             Self::Bursts if generator.happens(12) => generator.burst(),
             Self::Races if generator.happens(10) => generator.race(),
+            Self::Races if generator.happens(3) => generator.overtaken(),
             Self::Deaths if generator.happens(4) => {
                 let worker = generator.worker();
                 generator.does(Op::Kill(worker));

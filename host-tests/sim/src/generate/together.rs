@@ -2,7 +2,7 @@
 
 use super::Generator;
 use crate::config::{DEFAULT_MODULE, ROUTED_MODULE};
-use crate::script::{Act, Answer, Change, EventKey, Op, Saying, Timed};
+use crate::script::{Act, Answer, Change, Delivery, EventKey, Op, Saying, Timed};
 
 impl Generator {
     /// Several workers at one instant, about few tenants.
@@ -130,5 +130,47 @@ impl Generator {
             let at_ms = self.now_ms + self.rng.u64(0..3_000);
             self.does_at(at_ms, Op::Drain);
         }
+    }
+    /// Many wait for an answer, and while one after the other is let go another worker is told that their tenant
+    /// is suspended.
+    pub(super) fn overtaken(&mut self) {
+        if self.setup.workers < 2 {
+            return;
+        }
+        let tenant = self.tenant();
+        let delay_ms = self.rng.u64(2..30);
+        let modules = vec![DEFAULT_MODULE.to_owned(), ROUTED_MODULE.to_owned()];
+        let answer = Answer::Active(modules);
+        self.does(Op::Manager(Change::Says(tenant.clone(), Saying { answer, delay_ms })));
+        let told = |kind: &str, delivery: &mut Delivery| {
+            delivery.worker = 1;
+            delivery.key = EventKey::Right;
+            delivery.is_cut_off = false;
+            delivery.events.truncate(1);
+            for event in &mut delivery.events {
+                kind.clone_into(&mut event.kind);
+                event.tenant.clone_from(&tenant);
+                event.environment = None;
+                event.service = None;
+                event.happened_ms = None;
+            }
+        };
+        let mut dropped = self.delivery();
+        told("tenant.updated", &mut dropped);
+        self.does(Op::Tell(dropped));
+        for _ in 0..self.rng.usize(10..50) {
+            let mut request = self.request_of(&tenant);
+            request.worker = 0;
+            "/v1/accounts".clone_into(&mut request.path);
+            self.does(Op::Request(request));
+        }
+        let mut suspended = self.delivery();
+        told("tenant.suspended", &mut suspended);
+        let schedule = self.rng.u64(..);
+        self.now_ms += delay_ms;
+        let acts = vec![Act::Settle(0), Act::Tell(suspended), Act::Settle(0)];
+        let op = Op::Burst { schedule, acts };
+        let (at_ms, rushed) = (self.now_ms, true);
+        self.ops.push(Timed { at_ms, rushed, op });
     }
 }

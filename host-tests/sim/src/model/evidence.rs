@@ -30,8 +30,13 @@ impl Model {
             let is_told = |event: &Applied| event.at_ms >= until_ms.max(from_ms);
             // Who is answered by what is stale may ask too, in the instant in which he came.
             let came = |(other, at_ms): &(u32, u64)| *other != request && *at_ms >= until_ms.max(from_ms);
+            // Whoever was let through may have died before he could ask: his lease lasts.
+            let lease_ms = knobs.timeout_ms + breaker::GRACE_MS;
+            let died = self
+                .died_ms
+                .is_some_and(|at_ms| until_ms <= at_ms && from_ms < at_ms + lease_ms);
             // Of what has ended in this instant the filter may not have heard yet.
-            !self.arriving.is_empty()
+            died || !self.arriving.is_empty()
                 || self.waiting.values().flat_map(BTreeMap::values).any(waits)
                 || self.latest.iter().any(came)
                 || self.knowledge.applied.iter().rev().any(is_told)

@@ -121,6 +121,8 @@ pub struct Model {
     deciding: BTreeSet<u32>,
     /// The requests in a tenant's name that came last, in one millisecond, and when that was.
     latest: Vec<(u32, u64)>,
+    /// When a VM died last.
+    died_ms: Option<u64>,
     /// Which VM each worker has.
     lives: Vec<u32>,
 }
@@ -147,6 +149,7 @@ impl Model {
             waiting: BTreeMap::new(),
             deciding: BTreeSet::new(),
             latest: Vec::new(),
+            died_ms: None,
             lives: vec![0; workers + 1],
         }
     }
@@ -233,7 +236,8 @@ impl Model {
     }
 
     /// A worker's VM has died.
-    pub fn dies(&mut self, worker: usize) {
+    pub fn dies(&mut self, worker: usize, at_ms: u64) {
+        self.died_ms = Some(at_ms);
         self.lives[worker] += 1;
         for lookup in self.knowledge.lookups.values_mut() {
             if lookup.worker == Some(worker) && lookup.delivered.is_none() {

@@ -67,7 +67,10 @@ impl Model {
     /// tenant, in milliseconds.
     fn refusals_heard<'m>(&'m self, settled: &'m Settled, tenant: &'m str) -> impl Iterator<Item = u64> {
         let config = settled.seen.config;
-        let is_alone = !self.is_mixed && self.config == config && self.knobs(config).shared_slots >= FEW_SLOTS;
+        let knobs = self.knobs(config);
+        // What leaves the list is forgotten, its refusal too, and asked about anew where streams are open.
+        let is_listed = knobs.discovery_s.is_some();
+        let is_alone = !self.is_mixed && self.config == config && knobs.shared_slots >= FEW_SLOTS && !is_listed;
         let refusing = move |lookup: &&Lookup| {
             // Whoever is unknown is so to the worker that asked alone.
             let is_heard = lookup.meaning.refuses() && lookup.meaning != Meaning::Unknown && !lookup.is_lost;

@@ -152,7 +152,7 @@ impl World<'_> {
             .tell(self.envoy.elapsed(), || format!("the VM of worker {worker} dies"));
         self.tally.count("VMs killed");
         let span = self.span(|world| world.envoy.kill(worker));
-        self.model.dies(worker);
+        self.model.dies(worker, self.now_ms());
         self.killed = self.envoy.deaths().len();
         self.observe(span)
     }
