@@ -266,6 +266,12 @@ impl Model {
 
     /// Old configurations are gone, and what they have asked may never be heard of.
     pub fn drains(&mut self, span: Span, at_ms: u64) {
+        // What they have asked is heard by nobody any more.
+        for lookup in self.knowledge.lookups.values_mut() {
+            if lookup.config != self.config && lookup.delivered.is_none() {
+                lookup.is_lost = true;
+            }
+        }
         self.is_mixed = false;
         self.knowledge.updates.push((span, at_ms));
         let mut is_any = false;
